@@ -1,0 +1,366 @@
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.9"
+# dependencies = ["trustme", "websockets>=13"]
+# ///
+"""A local exchange: Kraken's WebSocket API v1 on loopback, under the real host names.
+
+    python tests/exchange.py [--replay FILE] COMMAND...
+
+runs COMMAND against it and ends with COMMAND's exit status. A client needs no hook for this: it
+finds the exchange behind a CONNECT proxy (https_proxy), with a certificate for the real host names
+from an authority that the environment tells it to trust. The proxy leads nowhere else.
+
+The tests use the same server with a script of their own instead of the market: a function of a
+Peer that says what the exchange does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import socketserver
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import trustme
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
+
+HOSTS = ("ws.kraken.com", "ws-auth.kraken.com")
+CHUNK = 65536
+
+GREETING = (
+    '{"event":"systemStatus","version":"1.9.6","status":"online",'
+    '"connectionID":14463420050456470503,"upcoming_maintenance":[],"emergency":[]}'
+)
+HEARTBEAT = '{"event":"heartbeat"}'
+
+
+class Gone(Exception):
+    """The client closed the connection, or left it."""
+
+
+def frame(message: object, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> bytes:
+    """Return a message as the bytes of one frame: text as it is, all else as compact JSON."""
+    if not isinstance(message, (str, bytes)):
+        message = json.dumps(message, separators=(",", ":"))
+    data = message.encode() if isinstance(message, str) else message
+    return Frame(opcode, data, fin).serialize(mask=False)
+
+
+class Peer:
+    """One client's connection, seen from the exchange, and open to every kind of mischief.
+
+    websockets' sans-I/O protocol reads and makes the frames. The socket is ours, so that a script
+    can also send half a frame, reset the connection or just stay silent.
+    """
+
+    def __init__(self, sock: ssl.SSLSocket, exchange: Exchange, host: str) -> None:
+        self.sock = sock
+        self.exchange = exchange
+        self.host = host
+        self.protocol = ServerProtocol(max_size=None)
+        self.events: deque[Any] = deque()
+
+    def next_event(self) -> Any:
+        """Return the client's next frame, having answered it if it is a ping or a close."""
+        while not self.events:
+            data = self.sock.recv(CHUNK)
+            if not data:
+                raise Gone
+            self.protocol.receive_data(data)
+            self.events.extend(self.protocol.events_received())
+            self.flush()
+        return self.events.popleft()
+
+    def flush(self) -> None:
+        """Send what the protocol has to say."""
+        self.sock.sendall(b"".join(self.protocol.data_to_send()))
+
+    def handshake(self, refusal: Refusal | None = None) -> None:
+        """Accept the client's request for a WebSocket, or refuse it with an HTTP status."""
+        response = self.protocol.accept(self.next_event())
+        if refusal:
+            response = self.protocol.reject(refusal.status, refusal.body)
+            response.headers.update(refusal.headers)
+        self.protocol.send_response(response)
+        self.flush()
+        if refusal:
+            raise Gone
+
+    def receive(self, timeout: float | None = None) -> str | None:
+        """Return the client's next message, or None where none comes within TIMEOUT seconds."""
+        self.sock.settimeout(timeout)
+        try:
+            event = self.next_event()
+        except socket.timeout:
+            return None
+        finally:
+            self.sock.settimeout(None)
+        if event.opcode is Opcode.CLOSE:
+            self.exchange.closed.append(self.protocol.close_code)
+            raise Gone
+        if event.opcode is not Opcode.TEXT:
+            return self.receive(timeout)
+        message = bytes(event.data).decode()
+        self.exchange.received.append(message)
+        return message
+
+    def greet(self) -> None:
+        """Send the message with which every connection begins."""
+        self.send(GREETING)
+
+    def send(self, *messages: object) -> None:
+        """Send messages, each in a frame of its own."""
+        self.sock.sendall(b"".join(map(frame, messages)))
+
+    def close(self, code: int | None = 1000, reason: str = "") -> None:
+        """Close the connection as the protocol has it, and wait for the client's answer."""
+        self.protocol.send_close(code, reason)
+        self.flush()
+        self.wait()
+
+    def wait(self) -> None:
+        """Stay silent until the client is gone."""
+        while True:
+            self.receive()
+
+    def reset(self) -> None:
+        """Break the connection off with a TCP reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
+
+
+Script = Callable[[Peer], None]
+
+
+class Refusal(NamedTuple):
+    """An HTTP response in place of a WebSocket."""
+
+    status: int
+    body: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Authority:
+    """A certificate authority of our own, and the exchange's certificate from it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.ca = trustme.CA()
+        self.bundle = folder / "ca.pem"
+        self.ca.cert_pem.write_to_path(str(self.bundle))
+
+    def context(self, *hosts: str, **certificate: Any) -> ssl.SSLContext:
+        """Return what a server needs to be HOSTS, the real ones if none are given."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.ca.issue_cert(*(hosts or HOSTS), **certificate).configure_cert(context)
+        return context
+
+
+class Exchange(socketserver.ThreadingTCPServer):
+    """The CONNECT proxy and, behind it, the exchange. A context manager: it runs within."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 100
+
+    def __init__(self, authority: Authority, script: Script) -> None:
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
+        self.authority = authority
+        self.context = authority.context()
+        self.script = script
+        self.refusal: Refusal | None = None  # answers the WebSocket handshake
+        self.faults: dict[str, Callable[[socket.socket], None]] = {}  # at "proxy", "tls", "http"
+        self.dialled: list[str] = []
+        self.received: list[str] = []
+        self.closed: list[int | None] = []
+        self.errors: list[Exception] = []
+
+    def __enter__(self) -> Exchange:
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def environment(self) -> dict[str, str]:
+        """Return an environment in which a client finds the exchange and trusts it."""
+        proxy = f"http://127.0.0.1:{self.server_address[1]}"
+        trust = ("WEBSOCKET_CLIENT_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE")
+        removed = ("NO_PROXY", "no_proxy", "PYTHONUNBUFFERED")
+        environment = {name: value for name, value in os.environ.items() if name not in removed}
+        environment.update(dict.fromkeys(trust, str(self.authority.bundle)))
+        environment.update(dict.fromkeys(("https_proxy", "HTTPS_PROXY"), proxy))
+        return environment
+
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """Serve one connection, from the proxy's handshake to its end."""
+        with contextlib.suppress(Gone, OSError):
+            try:
+                self.converse(request)
+            except (Gone, OSError):
+                raise
+            except Exception as error:
+                self.errors.append(error)
+
+    def converse(self, sock: socket.socket) -> None:
+        """Lead a client through the proxy, TLS and HTTP to the script."""
+        host = self.tunnel(sock)
+        self.misbehave("tls", sock)
+        with self.context.wrap_socket(sock, server_side=True) as tls:
+            self.misbehave("http", tls)
+            peer = Peer(tls, self, host)
+            peer.handshake(self.refusal)
+            self.script(peer)
+
+    def misbehave(self, stage: str, sock: socket.socket) -> None:
+        """Do what a test wants done at this stage in place of the usual."""
+        if stage in self.faults:
+            self.faults[stage](sock)
+            raise Gone
+
+    def tunnel(self, sock: socket.socket) -> str:
+        """Answer a CONNECT request, and return the host that it asks for."""
+        request = b""
+        while not request.endswith(b"\r\n\r\n"):
+            byte = sock.recv(1)  # not one more: TLS begins behind it
+            if not byte:
+                raise Gone
+            request += byte
+        method, address = request.split()[:2]
+        host, _, port = address.decode().partition(":")
+        self.dialled.append(address.decode())
+        self.misbehave("proxy", sock)
+        if (method, host in HOSTS, port) != (b"CONNECT", True, "443"):
+            sock.sendall(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+            raise Gone
+        sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        return host
+
+
+def play(recording: Path) -> Script:
+    """Return a script that sends a recording, one message a line, once a request has come."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive()
+        peer.send(*recording.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        peer.close(1000, "end of the recording")
+
+    return script
+
+
+def public_data(name: str, pair: str, price: float, now: float) -> list[Any]:
+    """Return a message of a public feed at this price and time, in the exchange's shape."""
+    bid, ask, at, size = f"{price:.5f}", f"{price * 1.0001:.5f}", f"{now:.6f}", "0.50000000"
+    day = [bid, bid]
+    payload: Any = {
+        "ticker": {
+            **{"a": [ask, 0, size], "b": [bid, 0, size], "c": [bid, size]},
+            **{"v": [size, size], "p": day, "t": [1, 1], "l": day, "h": day, "o": day},
+        },
+        "book": {"as": [[ask, size, at]], "bs": [[bid, size, at]]},
+        "spread": [bid, ask, at, size, size],
+        "trade": [[bid, size, at, "b", "l", ""]],
+        "ohlc": [at, f"{now // 60 * 60 + 60:.6f}", bid, bid, bid, bid, bid, size, 1],
+    }
+    return [340, payload[name], name, pair]
+
+
+def market(peer: Peer) -> None:
+    """Answer every name as the exchange does, with prices that walk and nothing behind them."""
+    peer.greet()
+    feed: dict[str, Any] = {}
+    pairs: dict[str, float] = {}
+    while True:
+        message = peer.receive(timeout=1.0 if feed else None)
+        if message is None:
+            peer.send(HEARTBEAT)
+        else:
+            request = json.loads(message)
+            if request["event"] == "subscribe":
+                feed = request["subscription"]
+                pairs = subscribe(peer, feed, request.get("pair", []))
+            else:
+                peer.send(*replies(request))
+        for pair, price in pairs.items():
+            pairs[pair] = price * random.uniform(0.999, 1.001)
+            peer.send(public_data(feed["name"], pair, pairs[pair], time.time()))
+
+
+def subscribe(peer: Peer, feed: dict[str, Any], pairs: list[str]) -> dict[str, float]:
+    """Answer a subscription, and return the pairs with their prices."""
+    shown = {key: value for key, value in feed.items() if key != "token"}
+    status = {"event": "subscriptionStatus", "status": "subscribed", "subscription": shown}
+    channel = "-".join(str(value) for key, value in shown.items() if key != "reqid")
+    if not pairs:
+        peer.send({"channelName": channel, **status}, [[], feed["name"], {"sequence": 1}])
+    for pair in pairs:
+        peer.send({"channelID": 340, "channelName": channel, "pair": pair, **status})
+    return {pair: random.uniform(100, 50000) for pair in pairs}
+
+
+def replies(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the exchange answers to a request that it accepts."""
+    event = request["event"]
+    reqid = {"reqid": request["reqid"]} if "reqid" in request else {}
+    if event == "ping":
+        return [{"event": "pong", **reqid}]
+    ok = {"event": f"{event}Status", "status": "ok", **reqid}
+    return {
+        "addOrder": [{"descr": "an order", "txid": "OXXXXX-XXXXX-XXXXXX", **ok}],
+        "amendOrder": [{"amend_id": "TXXXXX-XXXXX-XXXXXX", **ok}],
+        "editOrder": [{"descr": "an order", "txid": "OXXXXX-XXXXX-XXXXXX", **ok}],
+        "cancelOrder": [ok for _ in request.get("txid", [""])],
+        "cancelAll": [{"count": 0, **ok}],
+        "cancelAllOrdersAfter": [{"currentTime": "", "triggerTime": "0", **ok}],
+    }[event]
+
+
+def run(command: list[str], environment: dict[str, str]) -> int:
+    """Run a command, pass on the signals that end it, and return its exit status."""
+    try:
+        process = subprocess.Popen(command, env=environment)
+    except OSError as error:
+        print(f"{command[0]} can't be run: {error.strerror}", file=sys.stderr)
+        return 127
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the command as well
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: process.send_signal(number))
+    status = process.wait()
+    return status if status >= 0 else 128 - status
+
+
+def main() -> int:
+    """Run the command of the command line against the exchange."""
+    parser = argparse.ArgumentParser(description="Run a command against a local exchange.")
+    parser.add_argument("--replay", metavar="FILE", type=Path, help="messages to send, one a line")
+    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+    options = parser.parse_args()
+    if not options.command:
+        parser.error("no command to run")
+    script = play(options.replay) if options.replay else market
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority(Path(folder))
+        with Exchange(authority, script) as exchange:
+            return run(options.command, exchange.environment())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
