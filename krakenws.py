@@ -5,27 +5,30 @@
 # ///
 """Command line client for Kraken's spot WebSocket API v1.
 
-Usage: krakenws.py feed/endpoint [parameters]
-
 The words of the command line become one JSON request, which goes to ws.kraken.com or
 ws-auth.kraken.com and nowhere else; every message that comes back is a line on stdout.
-The README says what can be asked and what each exit status means.
+krakenws.py --help says what can be asked and what each exit status means.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import json
+import math
 import os
 import queue
+import random
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from types import FrameType
-from typing import Any, NamedTuple, NoReturn, TextIO
+from typing import Any, NamedTuple, TextIO
 
 __version__ = "1.0.0"
 
@@ -34,14 +37,26 @@ PUBLIC = "wss://ws.kraken.com/"
 PRIVATE = "wss://ws-auth.kraken.com/"
 
 TOKEN_FILE = "WS_Token"  # noqa: S105 - a name, not a secret
+MASK = "***"  # what is printed in the token's place
 
 ANSWER_SECONDS = 3.0  # ping and requests: the whole run, connecting included
 IDLE_SECONDS = 30.0  # the exchange sends a heartbeat a second: silence means a dead link
+MOST_SECONDS = 1e8  # three years; the system's timers end somewhere beyond
 CLOSE_SECONDS = 0.25  # how long the exchange's half of a closing handshake is waited for
 STUCK_SECONDS = 0.3  # how long, once the run is to end, an output that blocks is waited for
+MOST_DELAY_SECONDS = 60.0  # between two connections
 
-DONE, FAILED, UNKNOWN = 0, 1, 3  # the exit statuses
+# More connections than these from one address, and it is banned for ten minutes.
+# https://docs.kraken.com/api/docs/guides/spot-ws-intro
+MOST_CONNECTIONS, CONNECTIONS_SECONDS = 150, 600.0
 
+DONE, FAILED, UNKNOWN, TIMED_OUT = 0, 1, 3, 124
+STATUSES = {
+    DONE: "done: a feed that ran until it was stopped, a pong, an accepted request",
+    FAILED: "failed; of a request: certainly not in effect",
+    UNKNOWN: "a request was sent and its fate is unknown: it may be live",
+    TIMED_OUT: "the time limit came before the count was reached",
+}
 UNKNOWN_FATE = (
     "The request was sent and its fate is unknown: it may be live, look before sending it again"
 )
@@ -70,6 +85,10 @@ class Stop(BaseException):
 
     Not an Exception, so that no handler in a library takes it for a fault and goes on.
     """
+
+
+class TimeLimit(Stop):
+    """Ends the run: the time limit."""
 
 
 class Literal(str):
@@ -123,6 +142,7 @@ TABLE = {
 
 ANSWERS = {"ping": "pong"}  # all other requests are answered by their name and "Status"
 REFUSALS = ("pingStatus", "subscriptionStatus")  # name no endpoint, and yet can refuse a request
+ACCEPTED = ("ok", "subscribed")
 HOUSEKEEPING = ("systemStatus", "heartbeat")
 
 
@@ -134,24 +154,159 @@ def usage() -> str:
         f"Feeds: {' '.join(name for name, row in TABLE.items() if row.feed)}",
         f"Endpoints: {' '.join(name for name, row in TABLE.items() if not row.feed)}",
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"Options: {sys.argv[0]} --help"])
 
 
-def read_token() -> str:
-    """Return the first line with text of WS_Token, here or else beside the script.
+def help_text() -> str:
+    """Return what --help prints."""
+    names = "\n".join(f"  {name:22}{row.about}" for name, row in TABLE.items())
+    statuses = "\n".join(f"  {status:<22}{text}" for status, text in STATUSES.items())
+    return f"""{build_parser().format_help()}
+feeds and endpoints:
+{names}
 
-    A file that is here but of no use is not passed over for the other, which may be
-    another account's. Raises Failure where no token can be had.
-    """
-    for folder in ("", os.path.dirname(os.path.realpath(__file__))):
+exit status:
+{statuses}
+
+examples:
+  {sys.argv[0]} book XBT/USD ETH/USD 25
+  {sys.argv[0]} -rq -C 1 ticker XBT/USD
+  {sys.argv[0]} -C 1 addOrder pair=XBT/USD type=buy ordertype=limit price=9000 volume=0.1"""
+
+
+class Options(argparse.Namespace):
+    """The command line, with what goes for the options that it leaves out."""
+
+    words: list[str]
+    raw = False
+    quiet = False
+    count: int | None = None
+    max_time: float | None = None  # seconds; 0 for no limit
+    idle_timeout = IDLE_SECONDS  # seconds; 0 for no limit
+    reconnect: float | None = None  # seconds
+    token_file: str | None = None
+    token_command: str | None = None
+    dry_run = False
+    help = False
+    version = False
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are usage errors like the others."""
+
+    def error(self, message: str) -> Any:
+        """Raise Failure."""
+        raise Failure(f"{usage()}\n{message}")
+
+
+def seconds(text: str) -> float:
+    """Return an option's value in seconds, or raise ValueError."""
+    number = float(text)
+    if not (math.isfinite(number) and 0 <= number <= MOST_SECONDS):
+        raise ValueError
+    return number
+
+
+def count(text: str) -> int:
+    """Return an option's value that counts from 1, or raise ValueError."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def build_parser() -> Parser:
+    """Return the parser of the command line, and the source of half the help."""
+    parser = Parser(
+        prog=sys.argv[0],
+        usage="%(prog)s [options] feed/endpoint [parameters]",
+        description="Command line client for Kraken's spot WebSocket API v1.",
+        allow_abbrev=False,
+        add_help=False,
+    )
+    parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    option = parser.add_argument_group("options").add_argument
+    option("-r", "--raw", action="store_true", help="the exchange's messages only, one a line")
+    option("-q", "--quiet", action="store_true", help="leave out the housekeeping messages")
+    option("-C", "--count", metavar="N", type=count, help="stop after N messages of data")
+    option("-W", "--max-time", metavar="S", type=seconds, help="stop after S seconds")
+    option("--idle-timeout", metavar="S", type=seconds, help="silence that counts as a dead link")
+    option("--reconnect", metavar="S", type=seconds, help="connect again, after S seconds or more")
+    option("--token-file", metavar="FILE", help="read the token from FILE")
+    option("--token-command", metavar="CMD", help="take the token from what CMD prints")
+    option("-n", "--dry-run", action="store_true", help="print the request and don't send it")
+    option("-h", "--help", action="store_true", help="print this")
+    option("--version", action="store_true", help="print the version")
+    return parser
+
+
+def parse_options(argv: list[str], options: Options) -> None:
+    """Fill in OPTIONS from the command line, or raise Failure; --raw counts even then."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    parser = build_parser()
+    parser.parse_intermixed_args(argv[:end], options)
+    options.words = [*options.words, *argv[end + 1 :]] or ["ping"]
+    for word in options.words:
         try:
-            with open(os.path.join(folder, TOKEN_FILE), encoding="utf-8-sig") as file:
-                return next(filter(None, map(str.strip, file)))
+            word.encode()
+        except UnicodeEncodeError:
+            raise Failure(f"Parameter {word} is not text in the locale's encoding") from None
+    if options.help or options.version:
+        return
+    if options.words[0] not in TABLE:
+        raise Failure(usage())
+    if options.reconnect is not None and not TABLE[options.words[0]].feed:
+        parser.error("--reconnect is for feeds: no request is ever sent twice")
+    if options.token_file is not None and options.token_command is not None:
+        parser.error("--token-file and --token-command exclude each other")
+
+
+def read_token(options: Options) -> str:
+    """Return the token: the first line with text of where OPTIONS say, or raise Failure."""
+    if options.token_command is not None:
+        return token_from_command(options.token_command, options.idle_timeout)
+    # The current directory and the script's, because people and cron need one each.
+    beside = os.path.join(os.path.dirname(os.path.realpath(__file__)), TOKEN_FILE)
+    files = (TOKEN_FILE, beside) if options.token_file is None else (options.token_file,)
+    for file in files:
+        try:
+            with open(file, encoding="utf-8-sig") as lines:
+                return first_text(lines)
         except FileNotFoundError:
             continue
-        except (OSError, UnicodeError, StopIteration):
+        except (OSError, ValueError):  # Not passed over for the next: that may be another account
             break
-    raise Failure(f"WebSocket authentication token missing ({TOKEN_FILE})")
+    raise Failure(f"WebSocket authentication token missing ({options.token_file or TOKEN_FILE})")
+
+
+def token_from_command(command: str, limit: float) -> str:
+    """Return the token that a shell command prints within LIMIT seconds, or raise Failure."""
+    import subprocess
+
+    try:
+        output = subprocess.run(  # noqa: S602 - the command is the user's own
+            command,
+            shell=True,
+            check=True,
+            stdout=subprocess.PIPE,
+            timeout=limit or None,
+        ).stdout
+        return first_text(output.decode().splitlines())
+    except subprocess.CalledProcessError as error:
+        problem = f"ended with status {error.returncode}"
+    except subprocess.TimeoutExpired:
+        problem = f"took longer than {limit:g} seconds"
+    except ValueError:
+        problem = "printed no text"
+    raise Failure(f"WebSocket authentication token missing (--token-command {problem})")
+
+
+def first_text(lines: Iterable[str]) -> str:
+    """Return the first line that has text, without the space around it, or raise ValueError."""
+    for line in lines:
+        if text := line.strip():
+            return text
+    raise ValueError
 
 
 def pair_name(word: str) -> str:
@@ -287,18 +442,23 @@ class Session:
     answer = ""
     due = 1
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options) -> None:
+        self.options = options
         self.stage = "connection"  # in the original's words
         self.sent = False
         self.accepted = 0
         self.errors: list[str] = []
-        self.live = False  # a feed that has brought data or an accepted subscription
+        self.data = 0  # messages of a feed, over all connections
+        self.live = False  # whether a feed has ever brought data or an accepted subscription
 
-    def expect(self, name: str, request: dict[str, Any]) -> None:
-        """Learn what is going to be asked, and so what answers it."""
+    def begin(self, name: str, request: dict[str, Any]) -> None:
+        """Begin a connection: nothing of what REQUEST asks for is answered yet."""
         self.row = TABLE[name]
         self.answer = "subscriptionStatus" if self.row.feed else ANSWERS.get(name, f"{name}Status")
         self.due = sum(len(request.get(member, ())) for member in self.row.each) or 1
+        self.stage = "connection"
+        self.accepted = 0
+        self.errors = []
 
     @property
     def complete(self) -> bool:
@@ -310,6 +470,13 @@ class Session:
         """Whether this is a subscription of which nothing was accepted."""
         return self.row.feed and self.complete and not self.accepted
 
+    @property
+    def finished(self) -> bool:
+        """Whether --count is reached, which for a request is its complete answer."""
+        if self.options.count is None:
+            return False
+        return self.data >= self.options.count if self.row.feed else self.complete
+
     def note(self, event: dict[str, Any]) -> None:
         """Take in what came after the request was sent: an event, or {} for all else."""
         kind = event.get("event")
@@ -320,25 +487,37 @@ class Session:
                 self.due = 0  # one reply for the whole request: no other will come
         elif kind not in HOUSEKEEPING:
             self.live = True
-            self.accepted += kind == self.answer and status in ("ok", "subscribed")
+            self.data += not event
+            self.accepted += kind == self.answer and status in ACCEPTED
 
-    def verdict(self, end: Exception | Stop) -> tuple[int, str]:
-        """Return the exit status of a run that ended so, and the sentence that is due, if any."""
-        sentence = f"WebSocket {self.stage} failed ({end})" if isinstance(end, Stop) else str(end)
-        if self.complete and not self.row.feed:
+    def explain(self, error: BaseException) -> str:
+        """Return the sentence for what ended a connection or the run."""
+        if isinstance(error, (Failure, OutputLost)):
+            return str(error)
+        words = str(error) if isinstance(error, Stop) else reason(error, self.options.idle_timeout)
+        return f"WebSocket {self.stage} failed ({words})"
+
+    def verdict(self, end: BaseException | None) -> tuple[int, str]:
+        """Return the exit status of a run that ended so, and the sentence that is due, if any.
+
+        END is what cut the run short, or None where it came to its own end.
+        """
+        sentence = self.explain(end) if end else ""
+        if self.sent and self.complete and not self.row.feed:
             return FAILED if self.errors else DONE, sentence if isinstance(end, OutputLost) else ""
-        if self.row.trading and self.sent:
+        if self.sent and self.row.trading:
             return UNKNOWN, f"{sentence}\n{UNKNOWN_FATE}".strip()
-        if self.row.feed and self.live and (isinstance(end, Stop) or not sentence):
-            return DONE, ""
-        return FAILED, sentence
+        if self.options.count and isinstance(end, TimeLimit) and not self.row.trading:
+            return TIMED_OUT, "" if self.live else sentence
+        stopped = self.row.feed and self.live and (isinstance(end, Stop) or not sentence)
+        return (DONE, "") if stopped or not end else (FAILED, sentence)
 
 
 class Signals:
     """Turns signals and the time limit into Stop, but never within a line of output."""
 
     def __init__(self) -> None:
-        self.stopped = ""  # by what, once the run is to end
+        self.stop: Stop | None = None  # what ends the run, once something does
         self.busy = False  # with a line of output or the last close, which are not to be cut
 
     def install(self) -> None:
@@ -353,38 +532,37 @@ class Signals:
         if not signal.getitimer(signal.ITIMER_REAL)[1]:
             signal.setitimer(signal.ITIMER_REAL, STUCK_SECONDS, STUCK_SECONDS)
         alarm = number == signal.SIGALRM
-        first, self.stopped = (
-            not self.stopped,
-            self.stopped
-            or (
-                "stopped by the time limit"
-                if alarm
-                else f"stopped by {signal.Signals(number).name}"
-            ),
-        )
-        if (alarm and not first) if self.busy else first:
-            raise Stop(self.stopped)
+        if self.stop:
+            if self.busy and alarm:
+                raise self.stop
+            return
+        name = signal.Signals(number).name
+        self.stop = TimeLimit("stopped by the time limit") if alarm else Stop(f"stopped by {name}")
+        if not self.busy:
+            raise self.stop
 
     def check(self) -> None:
         """Raise the Stop that was held back while busy."""
-        if self.stopped:
-            raise Stop(self.stopped)
+        if self.stop:
+            raise self.stop
 
     def finish(self) -> None:
         """Let no signal end anything any more but what is stuck."""
-        self.stopped = self.stopped or "finished"
+        self.stop = self.stop or Stop("finished")
 
 
 class Output:
-    """stdout, a whole line at a time, with the token masked."""
+    """What the client writes: whole lines, at once, with the token masked."""
 
-    def __init__(self, signals: Signals) -> None:
+    def __init__(self, options: Options, signals: Signals) -> None:
+        self.options = options
         self.signals = signals
         self.token: re.Pattern[str] | None = None
         self.lost = False
-        # A terminal or pipe that another program left non-blocking would lose lines.
-        with contextlib.suppress(AttributeError, OSError):
-            os.set_blocking(sys.stdout.fileno(), True)
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal or pipe that another program left non-blocking would lose lines.
+            with contextlib.suppress(AttributeError, OSError):
+                os.set_blocking(stream.fileno(), True)
 
     def hide(self, token: str) -> None:
         """Mask TOKEN from now on, in every spelling that JSON has for its characters."""
@@ -393,31 +571,48 @@ class Output:
                 char,
                 json.dumps(char)[1:-1],
                 f"\\{char}",
-                f"\\u{ord(char):04x}",
-                f"\\u{ord(char):04X}",
+                rf"\u{ord(char):04x}",
+                rf"\u{ord(char):04X}",
             }
             for char in token
         )
         self.token = re.compile(
-            "".join(f"(?:{'|'.join(map(re.escape, sorted(each)))})" for each in spellings)
+            "".join(f"(?:{'|'.join(map(re.escape, each))})" for each in spellings)
         )
+
+    def message(self, message: str, event: dict[str, Any]) -> None:
+        """Print what the exchange sent, unless --quiet leaves it out."""
+        kind, status = event.get("event"), event.get("status")
+        accepted = kind == "subscriptionStatus" and status in ACCEPTED
+        if not (self.options.quiet and (kind in HOUSEKEEPING or accepted)):
+            self.line(message if self.options.raw else f"WebSocket -> Client: {message}")
+
+    def request(self, request: str) -> None:
+        """Print what the client is about to send, unless the options leave it out."""
+        if not (self.options.raw or self.options.quiet):
+            self.line(f"Client -> WebSocket: {request}")
 
     def line(self, text: str) -> None:
         """Write a line to stdout, now; raise OutputLost when it can't be."""
-        self.signals.busy = True
+        self.lost = True
         try:
             self.write(sys.stdout, text)
         except BrokenPipeError:  # nobody reads any more: a quiet end
             raise OutputLost from None
         except OSError as error:
             raise OutputLost(f"stdout can't be written ({error})") from None
-        finally:
-            self.signals.busy = False
+        self.lost = False
+
+    def tell(self, sentence: str) -> None:
+        """Write a sentence in the middle of the run."""
+        if self.options.raw:
+            self.say(sentence)
+        else:
+            self.line(sentence)
 
     def say(self, sentence: str) -> None:
-        """Write a last sentence to stdout, or to stderr once stdout is lost."""
-        self.signals.busy = True
-        for stream in (None if self.lost else sys.stdout, sys.stderr):
+        """Write a sentence to stdout, or to stderr with --raw or once stdout is lost."""
+        for stream in (None if self.lost or self.options.raw else sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, Stop):
                 self.write(stream, sentence)
                 break
@@ -426,20 +621,22 @@ class Output:
         """Write a line to STREAM as UTF-8, whatever the locale, or raise OSError."""
         if stream is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        text = self.token.sub("***", text) if self.token else text
+        text = self.token.sub(MASK, text) if self.token else text
         data = f"{text}\n".encode("utf-8", "backslashreplace")
+        self.signals.busy = True
         try:
             while data:  # with PYTHONUNBUFFERED the stream has no buffer and may take a part
                 data = data[stream.buffer.write(data) :]
             stream.flush()
         except (OSError, Stop):
-            self.lost = True
             # At its exit the interpreter would try again what is still in the buffer.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             raise
+        finally:
+            self.signals.busy = False
 
 
-def load_library() -> Any:
+def load_library() -> Callable[..., Any]:
     """Return websocket-client's WebSocket class, or raise Failure where it isn't installed."""
     try:
         # PyPI's package "websocket" has a WebSocket as well, but no such exception.
@@ -452,12 +649,12 @@ def load_library() -> Any:
     return WebSocket
 
 
-def dial(ws: Any, url: str, result: queue.SimpleQueue[Exception | None]) -> None:
+def dial(ws: Any, url: str, limit: float, result: queue.SimpleQueue[Exception | None]) -> None:
     """Open WS to URL, and put None into RESULT or the exception that prevented it."""
     error: Exception | None = None
     try:
         # Twice the limit on connecting: late, but an abandoned thread ends as well.
-        ws.connect(url, timeout=2 * IDLE_SECONDS, redirect_limit=0)
+        ws.connect(url, timeout=2 * limit or None, redirect_limit=0)
     except Exception as exception:
         error = exception
     if ws.getstatus() not in (None, SWITCHING_PROTOCOLS):
@@ -466,21 +663,22 @@ def dial(ws: Any, url: str, result: queue.SimpleQueue[Exception | None]) -> None
     result.put(error)
 
 
-def connect(url: str) -> Any:
-    """Return an open connection to URL, a WebSocket, or raise what prevented it.
+def connect(url: str, limit: float) -> Any:
+    """Return an open WebSocket to URL, or raise what prevented it.
 
+    LIMIT is in seconds, and goes for connecting as for every later wait; 0 is none.
     A thread dials, because a name look-up can neither be interrupted nor limited in time.
     """
     ws = load_library()(skip_utf8_validation=True)  # in pure Python; decoding checks the same
     result: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-    threading.Thread(target=dial, args=(ws, url, result), daemon=True).start()
+    threading.Thread(target=dial, args=(ws, url, limit, result), daemon=True).start()
     try:
-        error = result.get(timeout=IDLE_SECONDS)
+        error = result.get(timeout=limit or None)
     except queue.Empty:
-        error = TimeoutError(f"no connection within {IDLE_SECONDS:g} seconds")
+        error = TimeoutError(f"no connection within {limit:g} seconds")
     if error:
         raise error
-    ws.settimeout(IDLE_SECONDS)
+    ws.settimeout(limit or None)
     return ws
 
 
@@ -502,68 +700,127 @@ def close(ws: Any, signals: Signals) -> None:
     signals.busy = False
 
 
-def reason(error: Exception) -> str:
-    """Return in words, on one line, what was wrong with the connection."""
+def reason(error: BaseException, limit: float) -> str:
+    """Return in words, on one line, what was wrong with a connection of that time limit."""
     from websocket import WebSocketBadStatusException, WebSocketTimeoutException
 
     text = str(error) or type(error).__name__
     if isinstance(error, WebSocketBadStatusException):
         text = f"HTTP {error.status_code} {error.status_message or ''}"
     elif isinstance(error, WebSocketTimeoutException):
-        text = f"nothing received for {IDLE_SECONDS:g} seconds"
+        text = f"nothing received for {limit:g} seconds"
     elif hasattr(error, "verify_message"):  # ssl.SSLCertVerificationError
         text = f"certificate not accepted: {error.verify_message}"
     return " ".join(text.split())
 
 
-def converse(session: Session, request: str, output: Output, signals: Signals) -> NoReturn:
-    """Connect, send the request and print what comes, until something ends it."""
-    ws = connect(session.row.url)
+def prepare(session: Session, output: Output) -> str:
+    """Return the text of the request that the command line asks for, or raise Failure."""
+    name, *words = session.options.words
+    token = ""
+    if TABLE[name].url == PRIVATE and session.options.dry_run:
+        token = MASK
+    elif TABLE[name].url == PRIVATE:
+        token = read_token(session.options)
+        output.hide(token)
+    request = build_request(name, words, token)
+    session.begin(name, request)
+    return encode(request)
+
+
+def converse(session: Session, request: str, output: Output, signals: Signals) -> None:
+    """Connect, send the request and print what comes, until --count is reached or it fails."""
+    ws = connect(session.row.url, session.options.idle_timeout)
     try:
-        output.line(f"WebSocket -> Client: {receive(ws)}")
+        greeting = receive(ws)
+        output.message(greeting, parse_event(greeting))
         session.stage = "subscription/request"
-        output.line(f"Client -> WebSocket: {request}")
+        output.request(request)
         signals.check()
         session.sent = True
         ws.send(request)
-        while not session.refused:
+        while not (session.refused or session.finished):
             message = receive(ws)
-            output.line(f"WebSocket -> Client: {message}")
-            session.note(parse_event(message))
+            event = parse_event(message)
+            output.message(message, event)
+            session.note(event)
             signals.check()
             session.stage = "messages"
     finally:
         close(ws, signals)
-    words = "; ".join(dict.fromkeys(session.errors))
-    raise Failure(f"WebSocket subscription/request failed ({words})")
+    if session.refused:
+        session.stage = "subscription/request"
+        raise ConnectionError("; ".join(dict.fromkeys(session.errors)))
 
 
-def prepare(words: list[str], session: Session, output: Output) -> str:
-    """Return the text of the request that the command line asks for, or raise Failure."""
-    name = words[0] if words else "ping"
-    if name not in TABLE:
-        raise Failure(usage())
-    if not TABLE[name].feed:
-        signal.setitimer(signal.ITIMER_REAL, ANSWER_SECONDS)
-    token = ""
-    if TABLE[name].url == PRIVATE:
-        token = read_token()
-        output.hide(token)
-    request = build_request(name, words[1:], token)
-    session.expect(name, request)
-    return encode(request)
+def pause(delay: float, starts: Sequence[float], now: float) -> float:
+    """Return how many seconds to wait before the next connection, DELAY being due.
+
+    STARTS are the times of the latest connections, at most MOST_CONNECTIONS of them.
+    """
+    due = delay * random.uniform(0.75, 1)  # noqa: S311 - lest all clients come back at once
+    if len(starts) < MOST_CONNECTIONS:
+        return due
+    return max(due, starts[0] + CONNECTIONS_SECONDS - now)
 
 
-def run(words: list[str], session: Session, output: Output, signals: Signals) -> Exception | Stop:
-    """Do what the command line asks for, and return what ended it."""
-    end: Exception | Stop
+def keep_connected(session: Session, output: Output, signals: Signals) -> None:
+    """Converse, and with --reconnect begin again whenever the connection is lost."""
+    reconnect = session.options.reconnect
+    delay = reconnect or 0.0
+    starts: deque[float] = deque(maxlen=MOST_CONNECTIONS)
+    request = prepare(session, output)
+    load_library()
+    while True:
+        data = session.data
+        try:
+            request = request or prepare(session, output)
+            starts.append(time.monotonic())
+            return converse(session, request, output, signals)
+        except Exception as error:
+            refused = session.refused and not session.live
+            if reconnect is None or refused or isinstance(error, OutputLost):
+                raise
+            sentence = session.explain(error)
+        if session.data > data:
+            delay = reconnect
+        wait = pause(delay, starts, time.monotonic())
+        output.tell(f"{sentence}\nConnecting again in {wait:.1f} seconds")
+        signals.check()
+        time.sleep(wait)
+        delay = max(reconnect, min(2 * delay or 0.1, MOST_DELAY_SECONDS))
+        request = ""  # to be made anew, with a fresh token
+
+
+def perform(argv: list[str], session: Session, output: Output, signals: Signals) -> None:
+    """Do what the command line asks for, or raise what cuts it short."""
+    options = session.options
+    if sys.stdout is None:  # nothing may be sent whose answer can't be shown
+        raise OutputLost("stdout is closed")
+    parse_options(argv, options)
+    if options.help:
+        return output.line(help_text())
+    if options.version:
+        return output.line(__version__)
+    if options.dry_run:
+        return output.line(prepare(session, output))
+    default = 0 if TABLE[options.words[0]].feed else ANSWER_SECONDS
+    limit = default if options.max_time is None else options.max_time
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    return keep_connected(session, output, signals)
+
+
+def run(
+    argv: list[str], session: Session, output: Output, signals: Signals
+) -> BaseException | None:
+    """Do what the command line asks for, and return what cut it short, if anything did."""
+    end: BaseException | None = None
     try:
         try:
-            converse(session, prepare(words, session, output), output, signals)
-        except (Failure, OutputLost) as error:
-            end = error
+            signals.install()
+            perform(argv, session, output, signals)
         except Exception as error:
-            end = Failure(f"WebSocket {session.stage} failed ({reason(error)})")
+            end = error
         signals.finish()
     except Stop as stop:  # wherever it struck, also in the lines above
         end = stop
@@ -572,10 +829,10 @@ def run(words: list[str], session: Session, output: Output, signals: Signals) ->
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ARGV, or the process's own, and return the exit status."""
+    options = Options()
     signals = Signals()
-    output = Output(signals)
-    session = Session()
-    signals.install()
+    output = Output(options, signals)
+    session = Session(options)
     end = run(sys.argv[1:] if argv is None else argv, session, output, signals)
     status, sentence = session.verdict(end)
     if sentence:
