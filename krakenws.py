@@ -13,6 +13,7 @@ krakenws.py --help says what can be asked and what each exit status means.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import errno
 import json
@@ -522,6 +523,7 @@ class Signals:
 
     def install(self) -> None:
         """Take over the signals that end a run, save those that were ignored at the start."""
+        atexit.register(self.ignore)
         signal.signal(signal.SIGALRM, self.handle)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -541,14 +543,24 @@ class Signals:
         if not self.busy:
             raise self.stop
 
-    def check(self) -> None:
-        """Raise the Stop that was held back while busy."""
+    def hold(self) -> None:
+        """Let no signal come between a message and its being counted."""
+        self.busy = True
+
+    def release(self) -> None:
+        """Raise the Stop that was held back, if there is one."""
+        self.busy = False
         if self.stop:
             raise self.stop
 
     def finish(self) -> None:
         """Let no signal end anything any more but what is stuck."""
         self.stop = self.stop or Stop("finished")
+
+    def ignore(self) -> None:
+        """Ignore the signals while the interpreter exits, where it would reset them to deadly."""
+        for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
 
 
 class Output:
@@ -623,7 +635,7 @@ class Output:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         text = self.token.sub(MASK, text) if self.token else text
         data = f"{text}\n".encode("utf-8", "backslashreplace")
-        self.signals.busy = True
+        busy, self.signals.busy = self.signals.busy, True
         try:
             while data:  # with PYTHONUNBUFFERED the stream has no buffer and may take a part
                 data = data[stream.buffer.write(data) :]
@@ -633,7 +645,7 @@ class Output:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             raise
         finally:
-            self.signals.busy = False
+            self.signals.busy = busy
 
 
 def load_library() -> Callable[..., Any]:
@@ -736,16 +748,17 @@ def converse(session: Session, request: str, output: Output, signals: Signals) -
         output.message(greeting, parse_event(greeting))
         session.stage = "subscription/request"
         output.request(request)
-        signals.check()
+        signals.release()
         session.sent = True
         ws.send(request)
         while not (session.refused or session.finished):
             message = receive(ws)
+            signals.hold()
+            session.stage = "messages"
             event = parse_event(message)
             output.message(message, event)
             session.note(event)
-            signals.check()
-            session.stage = "messages"
+            signals.release()
     finally:
         close(ws, signals)
     if session.refused:
@@ -786,7 +799,7 @@ def keep_connected(session: Session, output: Output, signals: Signals) -> None:
             delay = reconnect
         wait = pause(delay, starts, time.monotonic())
         output.tell(f"{sentence}\nConnecting again in {wait:.1f} seconds")
-        signals.check()
+        signals.release()
         time.sleep(wait)
         delay = max(reconnect, min(2 * delay or 0.1, MOST_DELAY_SECONDS))
         request = ""  # to be made anew, with a fresh token

@@ -113,7 +113,7 @@ class Peer:
         finally:
             self.sock.settimeout(None)
         if event.opcode is Opcode.CLOSE:
-            self.exchange.closed.append(self.protocol.close_code)
+            self.exchange.closed.append(int.from_bytes(event.data[:2], "big"))
             raise Gone
         if event.opcode is not Opcode.TEXT:
             return self.receive(timeout)
@@ -134,6 +134,12 @@ class Peer:
         self.protocol.send_close(code, reason)
         self.flush()
         self.wait()
+
+    def sync(self) -> None:
+        """Return once the client has dealt with all that was sent: then it answers a ping."""
+        self.sock.sendall(frame(b"", Opcode.PING))
+        while self.next_event().opcode is not Opcode.PONG:
+            pass
 
     def wait(self) -> None:
         """Stay silent until the client is gone."""
@@ -184,11 +190,11 @@ class Exchange(socketserver.ThreadingTCPServer):
         self.authority = authority
         self.context = authority.context()
         self.script = script
-        self.refusal: Refusal | None = None  # answers the WebSocket handshake
+        self.refusals: list[Refusal] = []  # each answers one handshake
         self.faults: dict[str, Callable[[socket.socket], None]] = {}  # at "proxy", "tls", "http"
         self.dialled: list[str] = []
         self.received: list[str] = []
-        self.closed: list[int | None] = []
+        self.closed: list[int] = []
         self.errors: list[Exception] = []
 
     def __enter__(self) -> Exchange:
@@ -226,7 +232,7 @@ class Exchange(socketserver.ThreadingTCPServer):
         with self.context.wrap_socket(sock, server_side=True) as tls:
             self.misbehave("http", tls)
             peer = Peer(tls, self, host)
-            peer.handshake(self.refusal)
+            peer.handshake(self.refusals.pop(0) if self.refusals else None)
             self.script(peer)
 
     def misbehave(self, stage: str, sock: socket.socket) -> None:

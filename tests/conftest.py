@@ -1,0 +1,148 @@
+"""Fixtures: the local exchange, and krakenws.py as a process that is run against it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from exchange import GREETING, Authority, Exchange, Peer, market
+
+import krakenws
+
+SCRIPT = Path(krakenws.__file__)
+TOKEN = "Token/With+Some=Signs"  # noqa: S105 - it opens nothing
+PATIENCE = 60  # seconds after which a process that should have ended is taken for hung
+
+GREETED = f"WebSocket -> Client: {GREETING}\n"
+
+
+class Result(NamedTuple):
+    """How a process ended, and all that it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Process:
+    """A running krakenws.py, of which a test reads a line before it does something to it."""
+
+    def __init__(self, argv: Sequence[str], **options: Any) -> None:
+        streams = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
+        # Without a buffer of ours: what read_until leaves is there for end.
+        self.process = subprocess.Popen(argv, **{"bufsize": 0, **streams, **options})
+
+    def read_until(self, text: str) -> str:
+        """Return the lines up to the first one that holds TEXT."""
+        assert self.process.stdout
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line.decode())
+            if text in lines[-1]:
+                return "".join(lines)
+        raise AssertionError(f"{text!r} not in {lines} and {self.end()}")
+
+    def stop_reading(self) -> None:
+        """Close our end of the pipe that is the process's stdout."""
+        assert self.process.stdout
+        self.process.stdout.close()
+        self.process.stdout = None
+
+    def signal(self, number: signal.Signals) -> Process:
+        """Send a signal."""
+        self.process.send_signal(number)
+        return self
+
+    def end(self) -> Result:
+        """Wait for the end, and return what has not been read yet."""
+        try:
+            out, err = self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        result = Result(self.process.returncode, (out or b"").decode(), (err or b"").decode())
+        assert TOKEN not in result.out + result.err, "the token is shown"
+        assert "Traceback" not in result.err, result.err
+        return result
+
+
+class Client:
+    """krakenws.py with the local exchange around it, in a directory of its own."""
+
+    script = SCRIPT
+
+    def __init__(self, exchange: Exchange, folder: Path) -> None:
+        self.exchange = exchange
+        self.folder = folder
+        self.environment: dict[str, str] = exchange.environment()
+        self.processes: list[Process] = []
+        self.barrier = threading.Barrier(2, timeout=PATIENCE)  # for the test and its script
+
+    def start(self, *argv: str, program: Sequence[str] | None = None, **options: Any) -> Process:
+        """Start krakenws.py, or another PROGRAM, with these words."""
+        command = [*(program or (sys.executable, str(self.script))), *argv]
+        process = Process(command, **{"cwd": self.folder, "env": self.environment, **options})
+        self.processes.append(process)
+        return process
+
+    def run(self, *argv: str, **options: Any) -> Result:
+        """Run krakenws.py to its end."""
+        return self.start(*argv, **options).end()
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Return the certificate authority of the whole test run."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def exchange(authority: Authority) -> Iterator[Exchange]:
+    """Yield a running exchange, whose script the test may change."""
+    with Exchange(authority, market) as server:
+        yield server
+    assert not server.errors
+
+
+@pytest.fixture
+def client(exchange: Exchange, tmp_path: Path) -> Iterator[Client]:
+    """Yield the client, with a token in its directory."""
+    (tmp_path / "WS_Token").write_text(f"{TOKEN}\n")
+    client = Client(exchange, tmp_path)
+    yield client
+    for process in client.processes:
+        process.process.kill()
+        with process.process:  # waits, and closes its pipes
+            pass
+
+
+def answer(*messages: object) -> Any:
+    """Return a script: greet, take the request, send MESSAGES and wait for the client to go."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive()
+        peer.send(*messages)
+        peer.wait()
+
+    return script
+
+
+def sent(request: str) -> str:
+    """Return the line of the transcript that shows a request."""
+    return f"Client -> WebSocket: {request}\n"
+
+
+def got(*messages: str) -> str:
+    """Return the lines of the transcript that show messages."""
+    return "".join(f"WebSocket -> Client: {message}\n" for message in messages)

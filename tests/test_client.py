@@ -1,0 +1,1310 @@
+"""krakenws.py as its users meet it: a process, over TLS, against the local exchange."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import GREETED, SCRIPT, TOKEN, Client, answer, got, sent
+from exchange import HEARTBEAT, Peer, Refusal, frame
+from websockets.frames import Opcode
+
+import krakenws
+from krakenws import TABLE, UNKNOWN_FATE
+
+TICKER = '{"event":"subscribe", "subscription":{"name":"ticker"}, "pair":["XBT/USD"]}'
+SUBSCRIBED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
+REFUSED = (
+    '{"errorMessage":"Currency pair not supported A/B","event":"subscriptionStatus",'
+    '"pair":"A/B","status":"error"}'
+)
+REFUSED_WHOLE = (
+    '{"errorMessage":"Subscription name invalid","event":"subscriptionStatus","status":"error"}'
+)
+DATA = '[340,["5541.2","5542.0"],"spread","XBT/USD"]'
+
+ORDER = f'{{"event":"addOrder", "token":"{TOKEN}", "pair":"XBT/USD"}}'
+ORDER_SHOWN = '{"event":"addOrder", "token":"***", "pair":"XBT/USD"}'
+ACCEPTED = '{"descr":"buy","event":"addOrderStatus","status":"ok","txid":"OXXXXX-XXXXX-XXXXXX"}'
+ERROR = '{"errorMessage":"EOrder:Insufficient funds","event":"addOrderStatus","status":"error"}'
+MALFORMED = '{"errorMessage":"Malformed request","event":"error"}'
+CANCELLED = '{"event":"cancelOrderStatus","status":"ok"}'
+NOT_CANCELLED = (
+    '{"errorMessage":"EOrder:Unknown order","event":"cancelOrderStatus","status":"error"}'
+)
+PONG = '{"event":"pong"}'
+
+USAGE = ["Usage: ", "Example: ", "Feeds: ", "Endpoints: ", "Options: "]
+
+
+def failed(stage: str, why: str) -> str:
+    """Return one of the three sentences, as a line."""
+    return f"WebSocket {stage} failed ({why})\n"
+
+
+def connection(why: str) -> str:
+    """Return the first sentence."""
+    return failed("connection", why)
+
+
+def request(why: str) -> str:
+    """Return the second sentence."""
+    return failed("subscription/request", why)
+
+
+def messages(why: str) -> str:
+    """Return the third sentence."""
+    return failed("messages", why)
+
+
+FATE = f"{UNKNOWN_FATE}\n"
+TIMED_OUT = "stopped by the time limit"
+
+
+class TestTranscript:
+    """What is printed."""
+
+    def test_ping(self, client: Client) -> None:
+        """Ping prints the greeting, the request and the pong, and ends after three seconds."""
+        assert client.run() == (0, GREETED + sent('{"event":"ping"}') + got(PONG), "")
+        assert client.exchange.dialled == ["ws.kraken.com:443"]
+        assert client.exchange.closed == [1000]
+
+    def test_order(self, client: Client) -> None:
+        """An order shows no token, neither sent nor received, and goes to the private host."""
+        client.exchange.script = answer(ACCEPTED[:-1] + f',"token":"{TOKEN}"}}')
+        shown = ACCEPTED[:-1] + ',"token":"***"}'
+        result = client.run("addOrder", "pair=XBT/USD", "-C1")
+        assert result == (0, GREETED + sent(ORDER_SHOWN) + got(shown), "")
+        assert client.exchange.dialled == ["ws-auth.kraken.com:443"]
+        assert client.exchange.received == [ORDER]
+
+    def test_feed(self, client: Client) -> None:
+        """A feed prints every message exactly as it came, each when it comes."""
+        odd = ['{ "event" : "heartbeat" }', '[ 340, {"é":"\\u00e9"} ]', "", "no JSON", "[[[", "{}"]
+        client.exchange.script = answer(SUBSCRIBED, *odd, DATA)
+        process = client.start("ticker", "xbt/usd")
+        assert process.read_until(DATA) == GREETED + sent(TICKER) + got(SUBSCRIBED, *odd, DATA)
+        assert process.signal(signal.SIGINT).end() == (0, "", "")
+        assert client.exchange.received == [TICKER]
+        assert client.exchange.closed == [1000]
+
+    def test_every_line_comes_at_once(self, client: Client) -> None:
+        """A line is there before the next message is sent, also in a pipe."""
+        printed: list[str] = []
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            for message in (SUBSCRIBED, DATA, DATA):
+                peer.receive() if message is SUBSCRIBED else client.barrier.wait()
+                peer.send(message)
+            peer.wait()
+
+        client.exchange.script = script
+        process = client.start("ticker", "XBT/USD")
+        printed.append(process.read_until(SUBSCRIBED))
+        for _ in range(2):
+            client.barrier.wait()
+            printed.append(process.read_until(DATA))
+        assert process.signal(signal.SIGTERM).end().status == 0
+
+    @pytest.mark.parametrize("name", sorted(TABLE))
+    def test_every_name(self, client: Client, name: str) -> None:
+        """Every name is answered by the local exchange, at the host where it belongs."""
+        words = ["XBT/USD"] if TABLE[name].pairs else []
+        result = client.run(name, *words, "-C1")
+        assert result.status == 0
+        host = (
+            "ws.kraken.com:443" if TABLE[name].url == krakenws.PUBLIC else "ws-auth.kraken.com:443"
+        )
+        assert client.exchange.dialled == [host]
+
+    @pytest.mark.parametrize(
+        "spelling",
+        [
+            TOKEN.replace("/", "\\/"),
+            TOKEN.replace("/", "\\u002f"),
+            TOKEN.replace("+", "\\u002B"),
+            "".join(f"\\u{ord(char):04x}" for char in TOKEN),
+        ],
+    )
+    def test_token_in_another_spelling(self, client: Client, spelling: str) -> None:
+        """The token is masked also where JSON escapes hide it."""
+        client.exchange.script = answer(
+            f'{{"event":"addOrderStatus","x":"{spelling}","status":"ok"}}'
+        )
+        result = client.run("addOrder", "-rqC1")
+        assert result == (0, '{"event":"addOrderStatus","x":"***","status":"ok"}\n', "")
+
+    @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
+    @pytest.mark.parametrize("mode", ["0", "1"])
+    def test_locale(self, client: Client, locale: str, mode: str) -> None:
+        """Output is UTF-8 whatever the locale."""
+        settings = {"LC_ALL": locale, "PYTHONUTF8": mode, "PYTHONCOERCECLOCALE": "0"}
+        client.environment.update(settings, PYTHONIOENCODING="ascii")
+        client.exchange.script = answer(SUBSCRIBED, '["é","\u20bf"]')
+        result = client.run("ticker", "XBT/USD", "-rqC1")
+        assert result == (0, '["é","\u20bf"]\n', "")
+
+
+class TestStatus:
+    """The exit status."""
+
+    @pytest.mark.parametrize(
+        ("argv", "replies", "status", "sentence"),
+        [
+            pytest.param(["ping"], [PONG], 0, "", id="a pong"),
+            pytest.param(["ping"], [HEARTBEAT, PONG], 0, "", id="a pong, later"),
+            pytest.param(["ping"], [MALFORMED], 1, "", id="ping refused"),
+            pytest.param(
+                ["ping", "reqid=-1"],
+                ['{"errorMessage":"Reqid","event":"pingStatus","reqid":-1,"status":"error"}'],
+                1,
+                "",
+                id="ping refused by a status",
+            ),
+            pytest.param(["addOrder"], [ACCEPTED], 0, "", id="accepted"),
+            pytest.param(["addOrder"], [ERROR], 1, "", id="refused"),
+            pytest.param(["addOrder"], [MALFORMED], 1, "", id="refused as malformed"),
+            pytest.param(["addOrder"], [REFUSED_WHOLE], 1, "", id="refused as no event"),
+            pytest.param(
+                ["addOrder"], [PONG, ACCEPTED], 0, "", id="accepted, after something else"
+            ),
+            pytest.param(["cancelOrder", "txid=A"], [CANCELLED], 0, "", id="one cancelled"),
+            pytest.param(["cancelOrder", "txid=A,B"], [CANCELLED] * 2, 0, "", id="two cancelled"),
+            pytest.param(
+                ["cancelOrder", "txid=A", "cl_ord_id=B,C"],
+                [CANCELLED] * 3,
+                0,
+                "",
+                id="ids of both kinds",
+            ),
+            pytest.param(["cancelOrder"], [NOT_CANCELLED], 1, "", id="no id to cancel"),
+            pytest.param(
+                ["cancelOrder", "txid=A,B,C"],
+                [CANCELLED, NOT_CANCELLED, CANCELLED],
+                1,
+                "",
+                id="two cancelled, one not",
+            ),
+            pytest.param(
+                ["cancelOrder", "txid=A,B,C"], [MALFORMED], 1, "", id="three refused at once"
+            ),
+        ],
+    )
+    def test_answered(
+        self, client: Client, argv: list[str], replies: list[str], status: int, sentence: str
+    ) -> None:
+        """An answered request ends by its answer; -C ends it as soon as that is complete."""
+        client.exchange.script = answer(*replies)
+        result = client.run(*argv, "-rqC1", "-W0")
+        shown = [reply for reply in replies if reply is not HEARTBEAT]
+        assert result == (status, "".join(f"{reply}\n" for reply in shown), sentence)
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            pytest.param(lambda peer: peer.close(1001, "bye"), id="closed"),
+            pytest.param(Peer.reset, id="reset"),
+            pytest.param(Peer.wait, id="silent"),
+        ],
+    )
+    @pytest.mark.parametrize(("reply", "status"), [(ACCEPTED, 0), (ERROR, 1)])
+    def test_answered_then(
+        self, client: Client, reply: str, status: int, script: Callable[[Peer], None]
+    ) -> None:
+        """Once answered, nothing that happens to the connection changes the status."""
+
+        def whole(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(reply)
+            peer.sync()
+            script(peer)
+
+        client.exchange.script = whole
+        process = client.start("addOrder", "-rq", "-W0")
+        assert process.read_until("addOrderStatus") == f"{reply}\n"
+        assert process.signal(signal.SIGTERM).end() == (status, "", "")
+
+    def test_unanswered(self, client: Client) -> None:
+        """An order without an answer ends after three seconds with status 3, and says so."""
+        client.exchange.script = answer()
+        result = client.run("addOrder", "pair=XBT/USD")
+        assert result == (3, GREETED + sent(ORDER_SHOWN) + request(TIMED_OUT) + FATE, "")
+
+    @pytest.mark.parametrize(
+        ("argv", "replies"),
+        [
+            pytest.param(["addOrder"], [PONG], id="something else"),
+            pytest.param(["addOrder"], [CANCELLED], id="another's reply"),
+            pytest.param(["addOrder"], ['{"event":"addOrderStatus"}'], id="no status"),
+            pytest.param(
+                ["addOrder"], ['{"event":"addOrderStatus","status":"?"}'], id="an unknown status"
+            ),
+            pytest.param(["addOrder"], ['{"event":["addOrderStatus"]}'], id="a strange event"),
+            pytest.param(["addOrder"], [f"[{ACCEPTED}]"], id="a reply within an array"),
+            pytest.param(["addOrder"], [ACCEPTED[:-1]], id="half a reply"),
+            pytest.param(["addOrder"], ['{"a":' * 100_000], id="nested too deeply"),
+            pytest.param(["cancelOrder", "txid=A,B"], [CANCELLED], id="one of two"),
+            pytest.param(
+                ["cancelOrder", "txid=A,B,C"], [CANCELLED, NOT_CANCELLED], id="two of three"
+            ),
+        ],
+    )
+    def test_not_an_answer(self, client: Client, argv: list[str], replies: list[str]) -> None:
+        """What isn't the whole answer leaves the fate unknown."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(*replies)
+            peer.close(1001, "bye")
+
+        client.exchange.script = script
+        out = "".join(f"{reply}\n" for reply in replies)
+        assert client.run(*argv, "-rqC1") == (3, out, messages("1001 bye") + FATE)
+
+    def test_ping_unanswered(self, client: Client) -> None:
+        """A ping without a pong has failed."""
+        client.exchange.script = answer()
+        result = client.run("ping", "-rq", "-W0.2")
+        assert result == (1, "", request(TIMED_OUT))
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_order_stopped(self, client: Client, number: signal.Signals) -> None:
+        """An order that a signal leaves without its answer has an unknown fate."""
+        client.exchange.script = answer(HEARTBEAT)
+        process = client.start("addOrder", "-W0")
+        process.read_until(HEARTBEAT)
+        result = process.signal(number).end()
+        assert result == (3, messages(f"stopped by {number.name}") + FATE, "")
+
+    def test_order_not_sent(self, client: Client) -> None:
+        """An order that was stopped before it was sent is certainly not in effect."""
+
+        def script(peer: Peer) -> None:
+            client.barrier.wait()
+            peer.wait()
+
+        client.exchange.script = script
+        process = client.start("addOrder")
+        client.barrier.wait()
+        assert process.signal(signal.SIGTERM).end() == (1, connection("stopped by SIGTERM"), "")
+        assert client.exchange.received == []
+
+
+class TestSubscription:
+    """Refused subscriptions."""
+
+    @pytest.mark.parametrize(
+        ("argv", "replies", "words"),
+        [
+            pytest.param(["ticker", "A/B"], [REFUSED], "Currency pair not supported A/B", id="one"),
+            pytest.param(
+                ["ticker", "A/B", "A/B"], [REFUSED] * 2, "Currency pair not supported A/B", id="two"
+            ),
+            pytest.param(
+                ["ticker", "A/B", "C/D"],
+                [REFUSED, REFUSED.replace("A/B", "C/D")],
+                "Currency pair not supported A/B; Currency pair not supported C/D",
+                id="two in two ways",
+            ),
+            pytest.param(
+                ["ticker", "A/B", "C/D"], [REFUSED_WHOLE], "Subscription name invalid", id="whole"
+            ),
+            pytest.param(["ticker", "A/B", "C/D"], [MALFORMED], "Malformed request", id="error"),
+            pytest.param(["balances"], [REFUSED_WHOLE], "Subscription name invalid", id="private"),
+        ],
+    )
+    def test_refused(self, client: Client, argv: list[str], replies: list[str], words: str) -> None:
+        """A subscription that was refused ends, in the exchange's own words."""
+        client.exchange.script = answer(*replies)
+        result = client.run(*argv)
+        assert result.status == 1
+        assert result.out.endswith(got(*replies) + request(words))
+
+    def test_partly_refused(self, client: Client) -> None:
+        """Where one pair was accepted the stream goes on."""
+        client.exchange.script = answer(REFUSED, SUBSCRIBED, DATA)
+        result = client.run("ticker", "A/B", "XBT/USD", "-rqC1")
+        assert result == (0, f"{REFUSED}\n{DATA}\n", "")
+
+    def test_refused_later(self, client: Client) -> None:
+        """A refusal after the acceptance ends nothing."""
+        client.exchange.script = answer(SUBSCRIBED, REFUSED_WHOLE, DATA)
+        assert client.run("ticker", "XBT/USD", "-rqC1").status == 0
+
+
+def hang(sock: socket.socket) -> None:
+    """Say nothing until the client goes."""
+    while sock.recv(65536):
+        pass
+
+
+def say(data: bytes) -> Callable[[socket.socket], None]:
+    """Return a fault: say DATA, and wait for the client to go."""
+
+    def fault(sock: socket.socket) -> None:
+        sock.sendall(data)
+        hang(sock)
+
+    return fault
+
+
+def half_a_frame(peer: Peer) -> None:
+    """Break off within a frame."""
+    peer.sock.sendall(frame(DATA)[:-5])
+    peer.sock.close()
+
+
+class TestConnection:
+    """What can be wrong with the connection."""
+
+    @pytest.mark.parametrize("stage", ["proxy", "tls", "http"])
+    def test_no_answer(self, client: Client, stage: str) -> None:
+        """A handshake that never comes ends at the limit on connecting."""
+        client.exchange.faults[stage] = hang
+        result = client.run("ticker", "XBT/USD", "--idle-timeout", "0.2")
+        assert result == (1, connection("no connection within 0.2 seconds"), "")
+
+    def test_no_greeting(self, client: Client) -> None:
+        """An exchange that doesn't greet is dead."""
+        client.exchange.script = Peer.wait
+        result = client.run("ticker", "XBT/USD", "--idle-timeout", "0.2")
+        assert result == (1, connection("nothing received for 0.2 seconds"), "")
+
+    @pytest.mark.parametrize(
+        ("refusal", "words"),
+        [
+            pytest.param(Refusal(403), "HTTP 403 Forbidden", id="403"),
+            pytest.param(Refusal(429, "slow down"), "HTTP 429 Too Many Requests", id="429"),
+            pytest.param(Refusal(503), "HTTP 503 Service Unavailable", id="503"),
+            pytest.param(
+                Refusal(301, headers=(("Location", "wss://ws.kraken.com/"),)),
+                "HTTP 301, and redirects are not followed",
+                id="301",
+            ),
+            pytest.param(
+                Refusal(307, headers=(("Location", "ws://127.0.0.1:9/"),)),
+                "HTTP 307, and redirects are not followed",
+                id="307 to another host",
+            ),
+            pytest.param(
+                Refusal(308), "HTTP 308, and redirects are not followed", id="no Location"
+            ),
+            pytest.param(Refusal(200, "hello"), "HTTP 200 OK", id="200"),
+        ],
+    )
+    def test_http_status(self, client: Client, refusal: Refusal, words: str) -> None:
+        """An HTTP status instead of a WebSocket is named, and a redirect isn't followed."""
+        client.exchange.refusals = [refusal]
+        assert client.run("addOrder") == (1, connection(words), "")
+        assert client.exchange.dialled == ["ws-auth.kraken.com:443"]
+
+    def test_http_without_a_reason(self, client: Client) -> None:
+        """A status line may lack its phrase."""
+        client.exchange.faults["http"] = say(b"HTTP/1.1 503\r\n\r\n")
+        assert client.run("ticker", "XBT/USD") == (1, connection("HTTP 503"), "")
+
+    @pytest.mark.parametrize(
+        ("hosts", "validity", "words"),
+        [
+            pytest.param(
+                ["example.com"], {}, "certificate not accepted: Hostname mismatch", id="host"
+            ),
+            pytest.param(
+                [],
+                {"not_after": datetime.now(timezone.utc) - timedelta(days=1)},
+                "certificate not accepted: certificate has expired",
+                id="expired",
+            ),
+        ],
+    )
+    def test_certificate(
+        self, client: Client, hosts: list[str], validity: dict[str, Any], words: str
+    ) -> None:
+        """A certificate for another host or time is not accepted."""
+        client.exchange.context = client.exchange.authority.context(*hosts, **validity)
+        result = client.run("addOrder")
+        assert result.status == 1
+        assert result.out.startswith(connection(words)[:-2])
+        assert client.exchange.received == []
+
+    def test_untrusted_certificate(self, client: Client) -> None:
+        """A certificate from an unknown authority is not accepted."""
+        del client.environment["WEBSOCKET_CLIENT_CA_BUNDLE"]
+        del client.environment["SSL_CERT_FILE"]
+        client.environment["SSL_CERT_DIR"] = str(client.folder)
+        result = client.run("addOrder")
+        assert result.status == 1
+        assert result.out.startswith(connection("certificate not accepted: ")[:-2])
+        assert client.exchange.received == []
+
+    def test_refused_by_the_proxy(self, client: Client) -> None:
+        """A proxy that refuses is named as such."""
+        client.exchange.faults["proxy"] = say(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+        result = client.run("ticker", "XBT/USD")
+        assert result == (1, connection("failed CONNECT via proxy status: 403"), "")
+
+    def test_nobody_listens(self, client: Client) -> None:
+        """A port at which nobody listens is a connection refused."""
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            client.environment["https_proxy"] = f"http://127.0.0.1:{unused.getsockname()[1]}"
+            result = client.run("ticker", "XBT/USD")
+        assert result.status == 1
+        assert result.out.endswith("Connection refused)\n")
+
+    @pytest.mark.parametrize(
+        ("code", "reason", "words"),
+        [
+            (
+                1001,
+                "CloudFlare WebSocket proxy restarting",
+                "1001 CloudFlare WebSocket proxy restarting",
+            ),
+            (1000, "", "1000"),
+            (1012, "", "1012"),
+            (4000, "\x1b[31m two\nlines \u20bf", "4000 \x1b[31m two lines \u20bf"),
+            (None, "", "closed without a code"),
+        ],
+    )
+    def test_closed(self, client: Client, code: int | None, reason: str, words: str) -> None:
+        """The code and the reason that the exchange gave are said, on one line."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(SUBSCRIBED)
+            peer.close(code, reason)
+
+        client.exchange.script = script
+        result = client.run("ticker", "XBT/USD", "-rq")
+        assert result == (1, "", messages(words))
+
+    @pytest.mark.parametrize(
+        ("messages_sent", "out", "sentence"),
+        [
+            pytest.param(0, "", connection, id="before the greeting"),
+            pytest.param(1, GREETED + sent(TICKER), request, id="before the reply"),
+            pytest.param(2, GREETED + sent(TICKER) + got(SUBSCRIBED), messages, id="in the stream"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("end", "words"),
+        [
+            pytest.param(lambda peer: peer.close(1001, "bye"), "1001 bye", id="closed"),
+            pytest.param(
+                lambda peer: peer.sock.close(), "Connection to remote host was lost.", id="dropped"
+            ),
+            pytest.param(Peer.reset, "[Errno 104] Connection reset by peer", id="reset"),
+            pytest.param(
+                half_a_frame,
+                "Connection to remote host was lost.",
+                id="half a frame",
+            ),
+            pytest.param(
+                lambda peer: peer.sock.sendall(b"\xff\xff"),
+                "rsv is not implemented, yet",
+                id="no frame",
+            ),
+            pytest.param(
+                lambda peer: peer.sock.sendall(frame(b"\xff", Opcode.TEXT)),
+                "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+                id="not UTF-8",
+            ),
+        ],
+    )
+    def test_lost(
+        self,
+        client: Client,
+        messages_sent: int,
+        out: str,
+        sentence: Callable[[str], str],
+        end: Callable[[Peer], object],
+        words: str,
+    ) -> None:
+        """A connection that is lost ends the run, with the sentence of its stage."""
+
+        def script(peer: Peer) -> None:
+            if messages_sent > 0:
+                peer.greet()
+                peer.receive()
+            if messages_sent > 1:
+                peer.send(SUBSCRIBED)
+                peer.sync()
+            end(peer)
+
+        client.exchange.script = script
+        result = client.run("ticker", "XBT/USD")
+        if words.startswith("[Errno") or "rsv" in words:
+            # The errno is the system's; of a broken frame, one part or another is noticed first.
+            assert result.status == 1
+            assert result.out.startswith(out + sentence("")[:-2])
+        else:
+            assert result == (1, out + sentence(words), "")
+
+    def test_dead(self, client: Client) -> None:
+        """A stream on which nothing arrives is dead."""
+        client.exchange.script = answer(SUBSCRIBED)
+        result = client.run("ticker", "XBT/USD", "--idle-timeout", "0.2", "-rq")
+        assert result == (1, "", messages("nothing received for 0.2 seconds"))
+
+    def test_no_idle_timeout(self, client: Client) -> None:
+        """--idle-timeout 0 waits for ever."""
+        client.exchange.script = answer(SUBSCRIBED)
+        result = client.run("ticker", "XBT/USD", "--idle-timeout", "0", "-W0.3", "-rq")
+        assert result == (0, "", "")
+
+    def test_pings_are_answered(self, client: Client) -> None:
+        """The server's pings are answered and shown to nobody."""
+        pongs = []
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.sock.sendall(frame(b"are you there", Opcode.PING))
+            pongs.append(peer.next_event())
+            peer.send(SUBSCRIBED, DATA)
+            peer.wait()
+
+        client.exchange.script = script
+        assert client.run("ticker", "XBT/USD", "-rqC1") == (0, f"{DATA}\n", "")
+        assert [(event.opcode, bytes(event.data)) for event in pongs] == [
+            (Opcode.PONG, b"are you there")
+        ]
+
+    def test_fragments(self, client: Client) -> None:
+        """A message in many fragments, and one of many megabytes, arrive whole."""
+        large = json.dumps(["\u20bf" * 1_000_000], ensure_ascii=False)
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            data = large.encode()
+            parts = [data[at : at + 5000] for at in range(0, len(data), 5000)]
+            opcodes = [Opcode.TEXT] + [Opcode.CONT] * (len(parts) - 1)
+            for number, part in enumerate(parts):
+                peer.sock.sendall(frame(part, opcodes[number], number == len(parts) - 1))
+            peer.send(large)
+            peer.wait()
+
+        client.exchange.script = script
+        assert client.run("ticker", "XBT/USD", "-rqC2") == (0, f"{large}\n" * 2, "")
+
+
+class TestSignals:
+    """How it is stopped."""
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_feed(self, client: Client, number: signal.Signals) -> None:
+        """A feed that ran until it was stopped is done, and says goodbye."""
+        client.exchange.script = answer(SUBSCRIBED)
+        process = client.start("ticker", "XBT/USD")
+        process.read_until(SUBSCRIBED)
+        assert process.signal(number).end() == (0, "", "")
+        assert client.exchange.closed == [1000]
+
+    def test_before_the_reply(self, client: Client) -> None:
+        """A feed that was stopped before its first reply has failed."""
+        client.exchange.script = answer(HEARTBEAT)
+        process = client.start("ticker", "XBT/USD")
+        process.read_until(HEARTBEAT)
+        assert process.signal(signal.SIGINT).end() == (1, messages("stopped by SIGINT"), "")
+
+    def test_while_connecting(self, client: Client) -> None:
+        """A handshake that never comes doesn't delay the end."""
+
+        def script(sock: socket.socket) -> None:
+            client.barrier.wait()
+            hang(sock)
+
+        client.exchange.faults["tls"] = script
+        process = client.start("ticker", "XBT/USD")
+        client.barrier.wait()
+        assert process.signal(signal.SIGINT).end() == (1, connection("stopped by SIGINT"), "")
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+    def test_ignored(self, client: Client, number: signal.Signals) -> None:
+        """A signal that was ignored at the start, as by nohup, stays ignored."""
+        client.exchange.script = answer(SUBSCRIBED, DATA)
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(SUBSCRIBED)
+            client.barrier.wait()
+            peer.send(DATA)
+            peer.wait()
+
+        client.exchange.script = script
+        process = client.start(
+            "ticker", "XBT/USD", preexec_fn=lambda: signal.signal(number, signal.SIG_IGN)
+        )
+        process.read_until(SUBSCRIBED)
+        process.signal(number)
+        client.barrier.wait()
+        process.read_until(DATA)
+        assert process.signal(signal.SIGTERM).end() == (0, "", "")
+
+    def test_in_a_flood(self, client: Client) -> None:
+        """In a flood, what was written ends with a whole line."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(SUBSCRIBED)
+            while True:
+                peer.sock.sendall(frame(large) * 10)
+
+        large = json.dumps(["x" * 20_000])
+        client.exchange.script = script
+        process = client.start("ticker", "XBT/USD", "-rq")
+        process.read_until("x")
+        status, out, err = process.signal(signal.SIGTERM).end()
+        assert (status, err) == (0, "")
+        assert [len(line) for line in out.split("\n")] == [len(large)] * out.count("\n") + [0]
+
+    def test_while_nobody_reads(self, client: Client) -> None:
+        """A pipe that is full and that nobody empties doesn't delay the end."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(SUBSCRIBED, *[json.dumps(["x" * 1_000_000])] * 3)
+            client.barrier.wait()
+            peer.wait()
+
+        client.exchange.script = script
+        process = client.start("ticker", "XBT/USD")
+        process.read_until(SUBSCRIBED)
+        client.barrier.wait()
+        process.signal(signal.SIGTERM)
+        assert process.process.wait(60) == 0
+
+    def test_twice(self, client: Client) -> None:
+        """A second signal changes nothing, and neither does one during the close."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(SUBSCRIBED)
+            while peer.next_event().opcode is not Opcode.CLOSE:
+                pass
+            process.signal(signal.SIGINT).signal(signal.SIGTERM)
+
+        client.exchange.script = script
+        process = client.start("ticker", "XBT/USD")
+        process.read_until(SUBSCRIBED)
+        process.signal(signal.SIGINT).signal(signal.SIGINT)
+        assert process.end() == (0, "", "")
+
+
+class TestOutput:
+    """Where the output goes."""
+
+    def test_head(self, client: Client) -> None:
+        """A reader that goes away ends a feed quietly."""
+        client.exchange.script = answer(SUBSCRIBED, *[DATA] * 10_000)
+        process = client.start("ticker", "XBT/USD")
+        process.read_until(DATA)
+        process.stop_reading()
+        assert process.end() == (0, "", "")
+
+    def test_head_before_the_reply(self, client: Client) -> None:
+        """A reader that goes before the subscription is answered leaves a failure, quietly."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            client.barrier.wait()
+            peer.receive()
+            peer.send(SUBSCRIBED)
+            peer.wait()
+
+        client.exchange.script = script
+        process = client.start("ticker", "XBT/USD")
+        process.read_until("Client ->")
+        process.stop_reading()
+        client.barrier.wait()
+        assert process.end() == (1, "", "")
+
+    def test_order_and_head(self, client: Client) -> None:
+        """A reply that nobody reads leaves an unknown fate, and stderr says so."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            client.barrier.wait()
+            peer.send(ACCEPTED)
+            peer.wait()
+
+        client.exchange.script = script
+        process = client.start("addOrder", "-W0")
+        process.read_until("Client ->")
+        process.stop_reading()
+        client.barrier.wait()
+        assert process.end() == (3, "", FATE)
+
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+    @pytest.mark.parametrize(
+        ("argv", "status", "fate", "received"),
+        [
+            pytest.param(["ticker", "XBT/USD"], 1, "", 0, id="feed"),
+            pytest.param(["addOrder"], 1, "", 0, id="an order that is not sent"),
+            pytest.param(["addOrder", "-rq"], 3, FATE, 1, id="an order whose reply is lost"),
+            pytest.param(["--help"], 1, "", 0, id="help"),
+        ],
+    )
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    def test_full(
+        self,
+        client: Client,
+        argv: list[str],
+        status: int,
+        fate: str,
+        received: int,
+        unbuffered: str,
+    ) -> None:
+        """A disk that is full is said on stderr, and nothing is sent after it was noticed."""
+        client.exchange.script = answer(ACCEPTED)
+        client.environment["PYTHONUNBUFFERED"] = unbuffered
+        with open("/dev/full", "w") as full:
+            result = client.run(*argv, stdout=full)
+        words = f"stdout can't be written ([Errno 28] {os.strerror(28)})\n"
+        assert result == (status, "", words + fate)
+        assert len(client.exchange.received) == received
+
+    def test_closed(self, client: Client) -> None:
+        """A closed stdout is said on stderr, and nothing is dialled."""
+        result = client.run("addOrder", "-rq", preexec_fn=lambda: os.close(1))
+        assert result == (1, "", "stdout is closed\n")
+        assert client.exchange.dialled == []
+
+    def test_all_closed(self, client: Client) -> None:
+        """Without any stream there is still the exit status."""
+        result = client.run("ping", preexec_fn=lambda: os.closerange(0, 3))
+        assert result == (1, "", "")
+
+    def test_stderr_full(self, client: Client) -> None:
+        """A stderr that can't be written doesn't change the exit status."""
+        client.exchange.script = answer()
+        with open("/dev/full", "w") as full:
+            assert client.run("addOrder", "-rq", "-W0.2", stderr=full) == (3, "", "")
+
+    def test_non_blocking(self, client: Client) -> None:
+        """A pipe that was left non-blocking loses no line."""
+        data = json.dumps(["x" * 100_000])
+        client.exchange.script = answer(SUBSCRIBED, *[data] * 20)
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        process = client.start("ticker", "XBT/USD", "-rqC20", stdout=writing)
+        os.close(writing)
+        with open(reading) as lines:
+            assert list(lines) == [f"{data}\n"] * 20
+        assert process.end() == (0, "", "")
+
+    def test_unbuffered(self, client: Client) -> None:
+        """With PYTHONUNBUFFERED, too, lines are whole."""
+        client.environment["PYTHONUNBUFFERED"] = "1"
+        data = json.dumps(["x" * 1_000_000])
+        client.exchange.script = answer(SUBSCRIBED, *[data] * 3)
+        assert client.run("ticker", "XBT/USD", "-rqC3") == (0, f"{data}\n" * 3, "")
+
+    def test_file(self, client: Client) -> None:
+        """Into a file, SIGTERM leaves every line that came."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(SUBSCRIBED, DATA, HEARTBEAT)
+            peer.sync()
+            client.barrier.wait()
+            peer.wait()
+
+        client.exchange.script = script
+        path = client.folder / "out"
+        with path.open("w") as file:
+            process = client.start("ticker", "XBT/USD", "-r", stdout=file)
+            client.barrier.wait()
+            assert process.signal(signal.SIGTERM).end().status == 0
+        assert path.read_text().splitlines()[1:] == [SUBSCRIBED, DATA, HEARTBEAT]
+
+
+class TestToken:
+    """Where the token comes from."""
+
+    MISSING = "WebSocket authentication token missing (WS_Token)\n"
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            pytest.param(f"{TOKEN}", id="no newline"),
+            pytest.param(f"{TOKEN}\r\n", id="CRLF"),
+            pytest.param(f"\ufeff{TOKEN}\n", id="byte-order mark"),
+            pytest.param(f"\n \t\n  {TOKEN}  \nmore\n", id="the first line with text"),
+        ],
+    )
+    def test_file(self, client: Client, content: str) -> None:
+        """The token is the first line with text."""
+        (client.folder / "WS_Token").write_bytes(content.encode())
+        assert client.run("cancelAll", "-C1").status == 0
+        assert client.exchange.received == [f'{{"event":"cancelAll", "token":"{TOKEN}"}}']
+
+    @pytest.mark.parametrize(
+        "break_it",
+        [
+            pytest.param(lambda path: path.unlink(), id="missing"),
+            pytest.param(lambda path: path.write_text(""), id="empty"),
+            pytest.param(lambda path: path.write_text(" \n\n"), id="blank"),
+            pytest.param(lambda path: path.write_bytes(b"\xff\xfe"), id="not text"),
+            pytest.param(lambda path: (path.unlink(), path.mkdir()), id="a directory"),
+            pytest.param(lambda path: (path.unlink(), path.symlink_to(path)), id="a loop of links"),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["openOrders", "addOrder"])
+    def test_missing(self, client: Client, name: str, break_it: Callable[[Path], None]) -> None:
+        """Without a token nothing is dialled."""
+        break_it(client.folder / "WS_Token")
+        assert client.run(name) == (1, self.MISSING, "")
+        assert client.exchange.dialled == []
+
+    @pytest.mark.parametrize(
+        ("here", "status"), [(None, 0), ("", 1)], ids=["no file here", "an empty file here"]
+    )
+    @pytest.mark.parametrize("link", [False, True], ids=["script", "a link to the script"])
+    def test_beside(self, client: Client, here: str | None, status: int, link: bool) -> None:
+        """Where there is no file here, the one beside the script counts; but only then."""
+        home = client.folder / "home"
+        home.mkdir()
+        client.script = home / "krakenws.py"
+        client.script.write_text(SCRIPT.read_text())
+        (client.folder / "WS_Token").rename(home / "WS_Token")
+        if here is not None:
+            (client.folder / "WS_Token").write_text(here)
+        if link:
+            client.script = client.folder / "kraken"
+            client.script.symlink_to(home / "krakenws.py")
+        assert client.run("cancelAll", "-C1").status == status
+
+    def test_public(self, client: Client) -> None:
+        """A public name doesn't touch the file: a pipe in its place would hang."""
+        (client.folder / "WS_Token").unlink()
+        os.mkfifo(client.folder / "WS_Token")
+        assert client.run("ping", "-C1", "-W0").status == 0
+
+    def test_stopped_while_reading(self, client: Client) -> None:
+        """The time limit holds also while the token is awaited."""
+        (client.folder / "WS_Token").unlink()
+        os.mkfifo(client.folder / "WS_Token")
+        assert client.run("cancelAll", "-W0.2") == (1, connection(TIMED_OUT), "")
+
+    def test_token_file(self, client: Client) -> None:
+        """--token-file names another file."""
+        (client.folder / "WS_Token").rename(client.folder / "other")
+        assert client.run("cancelAll", "-C1", "--token-file", "other").status == 0
+        missing = client.run("cancelAll", "--token-file", "nowhere")
+        assert missing == (1, "WebSocket authentication token missing (nowhere)\n", "")
+
+    def test_token_from_stdin(self, client: Client) -> None:
+        """--token-file takes what isn't a file, too."""
+        with (client.folder / "WS_Token").open() as stdin:
+            argv = ["cancelAll", "-C1", "--token-file", "/dev/stdin"]
+            assert client.run(*argv, stdin=stdin).status == 0
+
+    def test_token_command(self, client: Client) -> None:
+        """--token-command takes what a shell command prints."""
+        (client.folder / "WS_Token").rename(client.folder / "other")
+        command = "echo; cat other; echo working >&2"
+        result = client.run("cancelAll", "-rqC1", "--token-command", command)
+        assert result == (0, '{"count":0,"event":"cancelAllStatus","status":"ok"}\n', "working\n")
+        assert client.exchange.received == [f'{{"event":"cancelAll", "token":"{TOKEN}"}}']
+
+    @pytest.mark.parametrize(
+        ("command", "words"),
+        [
+            ("echo x; exit 7", "ended with status 7"),
+            ("true", "printed no text"),
+            (r"printf '\377\n'", "printed no text"),
+            ("exec sleep 60", "took longer than 0.2 seconds"),
+        ],
+    )
+    def test_no_token_from_the_command(self, client: Client, command: str, words: str) -> None:
+        """A command that brings no token is said, and nothing is dialled."""
+        argv = ["openOrders", "--token-command", command, "--idle-timeout", "0.2"]
+        sentence = f"WebSocket authentication token missing (--token-command {words})\n"
+        assert client.run(*argv) == (1, sentence, "")
+        assert client.exchange.dialled == []
+
+
+class TestCommandLine:
+    """The command line."""
+
+    @pytest.mark.parametrize(
+        ("argv", "words"),
+        [
+            pytest.param(["nosuch"], "", id="an unknown name"),
+            pytest.param(["TICKER", "XBT/USD"], "", id="a name in capitals"),
+            pytest.param([""], "", id="an empty name"),
+            pytest.param(["ticker"], "", id="a feed with no pair"),
+            pytest.param(["ticker", "5"], "", id="a feed with a number only"),
+            pytest.param(["--nosuch"], "unrecognized arguments: --nosuch", id="an unknown option"),
+            pytest.param(["--cou", "1"], "unrecognized arguments: --cou", id="no abbreviations"),
+            pytest.param(["-C"], "argument -C/--count: expected one argument", id="no value"),
+            *[
+                pytest.param(["-C", value], f"argument -C/--count: invalid count value: '{value}'")
+                for value in ("0", "x", "1.5")
+            ],
+            *[
+                pytest.param(
+                    ["-W", value], f"argument -W/--max-time: invalid seconds value: '{value}'"
+                )
+                for value in ("nan", "inf", "x", "1e9", "-1")
+            ],
+            pytest.param(
+                ["ping", "--reconnect", "1"],
+                "--reconnect is for feeds: no request is ever sent twice",
+                id="reconnect for ping",
+            ),
+            pytest.param(
+                ["addOrder", "--reconnect", "1"],
+                "--reconnect is for feeds: no request is ever sent twice",
+                id="reconnect for an order",
+            ),
+            pytest.param(
+                ["openOrders", "--token-file", "x", "--token-command", "y"],
+                "--token-file and --token-command exclude each other",
+                id="two tokens",
+            ),
+        ],
+    )
+    def test_usage(self, client: Client, argv: list[str], words: str) -> None:
+        """A wrong command line gets the usage text, and what is wrong with it."""
+        status, out, err = client.run(*argv)
+        lines = out.splitlines()
+        assert (status, err) == (1, "")
+        assert [line.split()[0] + " " for line in lines[:5]] == USAGE
+        assert lines[0] == f"Usage: {SCRIPT} feed/endpoint [parameters]"
+        assert lines[1] == f"Example: {SCRIPT} ticker XBT/USD"
+        assert "\n".join(lines[5:]) == words
+        assert client.exchange.dialled == []
+
+    def test_parameter(self, client: Client) -> None:
+        """A wrong parameter is a sentence, and nothing is dialled."""
+        result = client.run("addOrder", "price")
+        assert result == (1, "Parameter price has no value: write price=value\n", "")
+        assert client.exchange.dialled == []
+
+    def test_token_as_a_parameter(self, client: Client) -> None:
+        """A token among the words is not repeated."""
+        result = client.run("addOrder", TOKEN.replace("=", ""))
+        assert TOKEN not in result.out
+        result = client.run("openOrders", TOKEN.split("=")[0])
+        assert result.status == 1
+
+    @pytest.mark.parametrize("argv", [["ticker", b"\xff/USD"], ["addOrder", b"userref=\xff"]])
+    def test_not_text(self, client: Client, argv: list[Any]) -> None:
+        """A word that is no text is refused."""
+        status, out, err = client.run(*argv)
+        assert (status, err) == (1, "")
+        assert out.endswith("is not text in the locale's encoding\n")
+
+    def test_help(self, client: Client) -> None:
+        """The help names every feed and endpoint and every exit status, and dials nothing."""
+        status, out, err = client.run("--help")
+        assert (status, err) == (0, "")
+        words = out.split()
+        assert set(TABLE) <= set(words)
+        assert {str(status) for status in krakenws.STATUSES} <= set(words)
+        assert client.run("nosuch", "-h").out == out
+        assert client.exchange.dialled == []
+
+    def test_version(self, client: Client) -> None:
+        """The version is the script's."""
+        assert client.run("--version") == (0, f"{krakenws.__version__}\n", "")
+
+    @pytest.mark.parametrize(
+        "argv",
+        [
+            ["-rqC1", "ticker", "XBT/USD"],
+            ["ticker", "-r", "XBT/USD", "-C", "1", "-q"],
+            ["ticker", "XBT/USD", "--raw", "--quiet", "--count=1"],
+            ["-r", "-q", "-C1", "--", "ticker", "XBT/USD"],
+        ],
+    )
+    def test_options_anywhere(self, client: Client, argv: list[str]) -> None:
+        """Options combine and may stand anywhere."""
+        client.exchange.script = answer(SUBSCRIBED, DATA)
+        assert client.run(*argv) == (0, f"{DATA}\n", "")
+        assert client.exchange.received == [TICKER]
+
+    def test_after_two_dashes(self, client: Client) -> None:
+        """Behind -- nothing is an option."""
+        result = client.run("-n", "--", "ticker", "-r", "--", "--count")
+        text = TICKER.replace('"XBT/USD"', '"-R","--","--COUNT"')
+        assert result == (0, f"{text}\n", "")
+
+    def test_dry_run(self, client: Client) -> None:
+        """-n prints the request with the token masked, needs none, and connects to nothing."""
+        (client.folder / "WS_Token").unlink()
+        assert client.run("-n", "addOrder", "pair=XBT/USD") == (0, f"{ORDER_SHOWN}\n", "")
+        assert client.run("-n", "ticker", "xbt/usd") == (0, f"{TICKER}\n", "")
+        assert client.run("-n", "addOrder", "reqid=x").status == 1
+        assert client.exchange.dialled == []
+
+
+class TestRawAndQuiet:
+    """--raw and --quiet."""
+
+    ALL = (SUBSCRIBED, HEARTBEAT, REFUSED, DATA)
+
+    @pytest.mark.parametrize(
+        ("options", "out"),
+        [
+            ("-C1", GREETED + sent(TICKER.replace("]", ',"A/B"]')) + got(*ALL)),
+            ("-qC1", got(REFUSED, DATA)),
+            ("-rC1", "\n".join([GREETED[len("WebSocket -> Client: ") : -1], *ALL, ""])),
+            ("-rqC1", f"{REFUSED}\n{DATA}\n"),
+        ],
+    )
+    def test_feed(self, client: Client, options: str, out: str) -> None:
+        """-r leaves only messages, -q no housekeeping; refusals stay."""
+        client.exchange.script = answer(*self.ALL)
+        assert client.run(options, "ticker", "XBT/USD", "A/B") == (0, out, "")
+
+    @pytest.mark.parametrize(
+        ("options", "out"),
+        [
+            ("-C1", GREETED + sent('{"event":"ping"}') + got(PONG)),
+            ("-qC1", got(PONG)),
+            ("-rC1", f"{GREETED[len('WebSocket -> Client: ') : -1]}\n{PONG}\n"),
+            ("-rqC1", f"{PONG}\n"),
+        ],
+    )
+    def test_ping(self, client: Client, options: str, out: str) -> None:
+        """Replies stay."""
+        assert client.run(options) == (0, out, "")
+
+    @pytest.mark.parametrize("options", ["-r", "-rq"])
+    def test_sentences(self, client: Client, options: str) -> None:
+        """With -r every sentence goes to stderr."""
+        client.exchange.script = answer(REFUSED)
+        result = client.run(options, "ticker", "A/B")
+        assert result.out.endswith(f"{REFUSED}\n")
+        assert result.err == request("Currency pair not supported A/B")
+        usage = client.run(options, "ticker")
+        assert (usage.status, usage.out) == (1, "")
+        assert usage.err.startswith("Usage: ")
+        assert client.run(options, "--nosuch").out == ""
+
+
+class TestLimits:
+    """--count and --max-time."""
+
+    @pytest.mark.parametrize("count", [1, 2, 5])
+    def test_count(self, client: Client, count: int) -> None:
+        """-C counts messages of data, and nothing else."""
+        client.exchange.script = answer(SUBSCRIBED, *[HEARTBEAT, DATA] * 5)
+        result = client.run("ticker", "XBT/USD", "-rq", f"-C{count}")
+        assert result == (0, f"{DATA}\n" * count, "")
+        assert client.exchange.closed == [1000]
+
+    @pytest.mark.parametrize(
+        ("argv", "replies", "status"),
+        [
+            pytest.param(["-W0.3", "ticker", "XBT/USD"], [SUBSCRIBED, DATA], 0, id="no count"),
+            pytest.param(
+                ["-W0.3", "-C9", "ticker", "XBT/USD"], [SUBSCRIBED, DATA], 124, id="count"
+            ),
+            pytest.param(["-W0.000001", "-C9", "ticker", "XBT/USD"], [], 124, id="very short"),
+            pytest.param(["-W0.3", "-C9", "ticker", "XBT/USD"], [], 124, id="no reply, count"),
+            pytest.param(["-W0.3", "ticker", "XBT/USD"], [], 1, id="no reply"),
+            pytest.param(["-W0.3", "-C1", "ping"], [], 124, id="ping, count"),
+            pytest.param(["-W0.3", "-C1", "addOrder"], [], 3, id="an order, count"),
+            pytest.param(["-W0.3", "addOrder"], [ACCEPTED], 0, id="an accepted order"),
+            pytest.param(["-W0.3", "addOrder"], [ERROR], 1, id="a refused order"),
+            pytest.param(["-W0.3", "ping"], [PONG], 0, id="ping"),
+        ],
+    )
+    def test_time_limit(
+        self, client: Client, argv: list[str], replies: list[str], status: int
+    ) -> None:
+        """What the time limit means depends on what was still to come."""
+        client.exchange.script = answer(*replies)
+        result = client.run(*argv)
+        assert result.status == status
+        sentence = {1: request(TIMED_OUT), 3: request(TIMED_OUT) + FATE}.get(status, "")
+        assert result.out.endswith(sentence) or replies
+
+    def test_order_never_sent(self, client: Client) -> None:
+        """An order that the time limit kept from being sent is certainly not in effect."""
+        client.exchange.faults["tls"] = hang
+        assert client.run("addOrder", "-C1", "-W0.2") == (1, connection(TIMED_OUT), "")
+
+    def test_ctrl_c_with_a_count(self, client: Client) -> None:
+        """Ctrl-C before the count is reached is still what was asked for."""
+        client.exchange.script = answer(SUBSCRIBED)
+        process = client.start("ticker", "XBT/USD", "-C5")
+        process.read_until(SUBSCRIBED)
+        assert process.signal(signal.SIGINT).end() == (0, "", "")
+
+
+class TestReconnect:
+    """--reconnect."""
+
+    AGAIN = r"Connecting again in [0-9.]+ seconds"
+
+    @staticmethod
+    def scripts(client: Client, *scripts: Callable[[Peer], None]) -> None:
+        """Let each connection meet the next script."""
+        rest = list(scripts)
+
+        def script(peer: Peer) -> None:
+            rest.pop(0)(peer)
+
+        client.exchange.script = script
+
+    @staticmethod
+    def closing(*replies: str) -> Callable[[Peer], None]:
+        """Return a script that closes after these messages."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(*replies)
+            peer.close(1001, "bye")
+
+        return script
+
+    def lines(self, text: str) -> list[str]:
+        """Return lines without the seconds in them, which are subject to chance."""
+        lines = text.splitlines()
+        again = "Connecting again in "
+        return [again if line.startswith(again) else line for line in lines]
+
+    def test_transcript(self, client: Client) -> None:
+        """After a loss: its sentence, the wait, and the transcript of the next connection."""
+        self.scripts(client, self.closing(SUBSCRIBED, DATA), answer(SUBSCRIBED, DATA))
+        status, out, err = client.run("ticker", "XBT/USD", "-C2", "--reconnect", "0.01")
+        connected = (GREETED + sent(TICKER) + got(SUBSCRIBED, DATA)).splitlines()
+        lost = [messages("1001 bye").rstrip(), "Connecting again in "]
+        assert (status, err) == (0, "")
+        assert self.lines(out) == [*connected, *lost, *connected]
+
+    def test_raw(self, client: Client) -> None:
+        """With -r both sentences go to stderr; -q hides the second greeting, too."""
+        self.scripts(client, self.closing(SUBSCRIBED, DATA), answer(SUBSCRIBED, DATA))
+        status, out, err = client.run("ticker", "XBT/USD", "-rqC2", "--reconnect", "0")
+        assert (status, out) == (0, f"{DATA}\n{DATA}\n")
+        assert self.lines(err) == [messages("1001 bye").rstrip(), "Connecting again in "]
+
+    def test_cannot_connect(self, client: Client) -> None:
+        """A connection that can't be made is tried again, the first one as well."""
+        client.exchange.refusals = [Refusal(503), Refusal(429)]
+        client.exchange.script = answer(SUBSCRIBED, DATA)
+        status, out, err = client.run("ticker", "XBT/USD", "-rqC1", "--reconnect", "0.01")
+        assert (status, out) == (0, f"{DATA}\n")
+        again = "Connecting again in "
+        words = ["HTTP 503 Service Unavailable", "HTTP 429 Too Many Requests"]
+        assert self.lines(err) == [
+            line for why in words for line in (connection(why).rstrip(), again)
+        ]
+
+    def test_refused_at_first(self, client: Client) -> None:
+        """A subscription that is refused at the first connection ends it."""
+        client.exchange.script = answer(REFUSED)
+        result = client.run("ticker", "A/B", "-rq", "--reconnect", "0")
+        assert result == (1, f"{REFUSED}\n", request("Currency pair not supported A/B"))
+
+    def test_refused_later(self, client: Client) -> None:
+        """After a connection that worked, a refused subscription is tried again."""
+        refused = answer(REFUSED)
+        self.scripts(client, self.closing(SUBSCRIBED, DATA), refused, answer(SUBSCRIBED, DATA))
+        status, out, err = client.run("ticker", "A/B", "-rqC2", "--reconnect", "0.01")
+        assert (status, out) == (0, f"{DATA}\n{REFUSED}\n{DATA}\n")
+        assert self.lines(err)[2] == request("Currency pair not supported A/B").rstrip()
+
+    def test_dead(self, client: Client) -> None:
+        """A dead connection is a lost one."""
+        self.scripts(client, answer(SUBSCRIBED, DATA), answer(SUBSCRIBED, DATA))
+        argv = ["ticker", "XBT/USD", "-rqC2", "--reconnect", "0", "--idle-timeout", "0.3"]
+        status, out, err = client.run(*argv)
+        assert (status, out) == (0, f"{DATA}\n{DATA}\n")
+        assert self.lines(err)[0] == messages("nothing received for 0.3 seconds").rstrip()
+
+    def test_fresh_token(self, client: Client) -> None:
+        """Every connection has a token of its own; one that can't be had is a lost connection."""
+        command = (
+            "n=$(cat n 2>/dev/null); echo $((n + 1)) > n; "
+            f'if [ "$n" = 1 ]; then exit 1; fi; echo "{TOKEN}$n"'
+        )
+        update = '[[],"openOrders",{"sequence":1}]'
+        self.scripts(client, self.closing(SUBSCRIBED, update), self.closing(SUBSCRIBED, update))
+        argv = ["openOrders", "-rqC2", "--reconnect", "0.01", "--token-command", command]
+        status, out, err = client.run(*argv)
+        assert (status, out) == (0, f"{update}\n{update}\n")
+        assert self.lines(err)[2:] == [
+            "WebSocket authentication token missing (--token-command ended with status 1)",
+            "Connecting again in ",
+        ]
+        tokens = [json.loads(text)["subscription"]["token"] for text in client.exchange.received]
+        assert tokens == [TOKEN, f"{TOKEN}2"]
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_stopped_while_waiting(self, client: Client, number: signal.Signals) -> None:
+        """The wait ends at once on a signal."""
+        client.exchange.script = self.closing(SUBSCRIBED, DATA)
+        process = client.start("ticker", "XBT/USD", "--reconnect", "1000")
+        process.read_until("Connecting again")
+        assert process.signal(number).end() == (0, "", "")
+
+    def test_time_limit_while_waiting(self, client: Client) -> None:
+        """The wait ends at the time limit, which goes over all connections together."""
+        client.exchange.script = self.closing(SUBSCRIBED, DATA)
+        argv = ["ticker", "XBT/USD", "-rq", "--reconnect", "1000", "-W", "1", "-C2"]
+        assert client.run(*argv).status == 124
+
+    def test_never_connected(self, client: Client) -> None:
+        """Stopped without ever having had a connection, it has failed."""
+        client.exchange.refusals = [Refusal(503)]
+        process = client.start("ticker", "XBT/USD", "--reconnect", "1000")
+        process.read_until("Connecting again")
+        result = process.signal(signal.SIGTERM).end()
+        assert result == (1, connection("stopped by SIGTERM"), "")
+
+    def test_nobody_reads(self, client: Client) -> None:
+        """A reader that goes away ends it, reconnecting or not."""
+        client.exchange.script = answer(SUBSCRIBED, *[DATA] * 10_000)
+        process = client.start("ticker", "XBT/USD", "--reconnect", "0")
+        process.read_until(DATA)
+        process.stop_reading()
+        assert process.end() == (0, "", "")
+
+
+class TestPackage:
+    """websocket-client missing, or something else in its place."""
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            pytest.param("raise ImportError", id="missing"),
+            pytest.param("class WebSocket: pass", id="another package of the name"),
+            pytest.param("print 'Python 2'", id="a package for Python 2"),
+        ],
+    )
+    def test_sentence(self, client: Client, source: str) -> None:
+        """One sentence says what to install."""
+        (client.folder / "websocket.py").write_text(source)
+        client.environment["PYTHONPATH"] = str(client.folder)
+        status, out, err = client.run("ticker", "XBT/USD")
+        assert (status, err) == (1, "")
+        assert out.startswith("websocket-client is missing")
+        assert out.endswith("python3 -m pip install websocket-client\n")
+        assert client.exchange.dialled == []
