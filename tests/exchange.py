@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # /// script
 # requires-python = ">=3.9"
-# dependencies = ["trustme", "websockets>=13"]
+# dependencies = ["trustme>=1.2", "websockets>=13"]
 # ///
 """A local exchange: Kraken's WebSocket API v1 on loopback, under the real host names.
 

@@ -1159,8 +1159,6 @@ class TestLimits:
 class TestReconnect:
     """--reconnect."""
 
-    AGAIN = r"Connecting again in [0-9.]+ seconds"
-
     @staticmethod
     def scripts(client: Client, *scripts: Callable[[Peer], None]) -> None:
         """Let each connection meet the next script."""
@@ -1270,6 +1268,17 @@ class TestReconnect:
         client.exchange.script = self.closing(SUBSCRIBED, DATA)
         argv = ["ticker", "XBT/USD", "-rq", "--reconnect", "1000", "-W", "1", "-C2"]
         assert client.run(*argv).status == 124
+
+    def test_not_too_often(self, client: Client) -> None:
+        """However short the wait: after 150 connections the next is ten minutes from the first."""
+        client.exchange.script = self.closing(SUBSCRIBED, DATA)
+        process = client.start("ticker", "XBT/USD", "--reconnect", "0")
+        for _ in range(krakenws.MOST_CONNECTIONS - 1):
+            assert "again in 0.0 seconds" in process.read_until("Connecting again")
+        last = process.read_until("Connecting again").split()[-2]
+        assert 500 < float(last) <= 600
+        assert process.signal(signal.SIGTERM).end() == (0, "", "")
+        assert len(client.exchange.dialled) == krakenws.MOST_CONNECTIONS
 
     def test_never_connected(self, client: Client) -> None:
         """Stopped without ever having had a connection, it has failed."""

@@ -489,3 +489,18 @@ def test_any_parameters(parameters: dict[str, str]) -> None:
     parameters = {name: value for name, value in parameters.items() if name not in typed}
     text = encode(build_request("addOrder", [f"{n}={v}" for n, v in parameters.items()], "T"))
     assert list(json.loads(text).items())[2:] == list(parameters.items())
+
+
+CONNECTIONS = st.lists(st.floats(0, 1200), min_size=0, max_size=krakenws.MOST_CONNECTIONS)
+
+
+@given(delay=st.floats(0, 60), starts=CONNECTIONS)
+def test_pause(delay: float, starts: list[float]) -> None:
+    """The wait is near the delay, unless that made too many connections in ten minutes."""
+    starts.sort()
+    now = starts[-1] if starts else 0
+    wait = krakenws.pause(delay, starts, now)
+    if len(starts) < krakenws.MOST_CONNECTIONS:
+        assert 0.75 * delay <= wait <= delay
+    else:
+        assert now + wait > starts[0] + krakenws.CONNECTIONS_SECONDS - 1e-6

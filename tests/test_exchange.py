@@ -1,0 +1,97 @@
+"""The local exchange as a command, and the parts of it that no test of the client meets."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+import exchange
+import pytest
+from conftest import SCRIPT, Client, Process, answer
+from websockets.frames import Opcode
+
+COMMAND = [sys.executable, exchange.__file__]
+PYTHON = [sys.executable, "-c"]
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        pytest.param([*PYTHON, "raise SystemExit(7)"], 7, id="its own"),
+        pytest.param([*PYTHON, "import os; os.kill(os.getpid(), 9)"], 137, id="a signal's"),
+        pytest.param([], 2, id="no command"),
+        pytest.param(["/nowhere/nothing"], 127, id="no such command"),
+    ],
+)
+def test_exit_status(command: list[str], status: int) -> None:
+    """It ends with the command's exit status, as a shell has it."""
+    assert Process([*COMMAND, *command]).end().status == status
+
+
+def test_any_directory(tmp_path: Path) -> None:
+    """The client under its default addresses reaches it, from any directory."""
+    command = [*COMMAND, sys.executable, str(SCRIPT), "-rqC1", "ping", "reqid=5"]
+    result = Process(command, cwd=tmp_path).end()
+    assert result == (0, '{"event":"pong","reqid":5}\n', "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals(number: signal.Signals) -> None:
+    """SIGTERM and SIGHUP are passed on to the command."""
+    process = Process([*COMMAND, sys.executable, str(SCRIPT), "ticker", "XBT/USD"])
+    process.read_until('"ticker","XBT/USD"')
+    assert process.signal(number).end().status == 0
+
+
+def test_replay(tmp_path: Path) -> None:
+    """A recording is played back to the byte, after the request."""
+    lines = ['{ "a":"\\u00e9" }', "[1, 2]", "", "\u20bf\u2028x", "no JSON", "x" * 200_000]
+    recording = tmp_path / "recording"
+    recording.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    command = [*COMMAND, "--replay", str(recording), sys.executable, str(SCRIPT)]
+    status, out, err = Process([*command, "-r", "ticker", "XBT/USD"]).end()
+    assert status == 1
+    assert out.split("\n")[1:] == [*lines, ""]
+    assert err == "WebSocket messages failed (1000 end of the recording)\n"
+
+
+@pytest.mark.parametrize("address", ["example.com:443", "ws.kraken.com:80"])
+def test_leads_nowhere_else(client: Client, address: str) -> None:
+    """The proxy refuses every other host and port."""
+    host, port = address.split(":")
+    program = (
+        "import sys, websocket; websocket.create_connection("
+        f"'wss://{host}:{port}', sslopt={{'context': None}})"
+    )
+    process = client.start(program=[*PYTHON, program])
+    assert process.process.wait(60) == 1
+    assert client.exchange.dialled == [address]
+
+
+def test_errors_are_kept(client: Client) -> None:
+    """A script that fails is found out."""
+
+    def script(_: exchange.Peer) -> None:
+        raise ZeroDivisionError
+
+    client.exchange.script = script
+    assert client.run("ticker", "XBT/USD").status == 1
+    assert [type(error) for error in client.exchange.errors] == [ZeroDivisionError]
+    client.exchange.errors.clear()
+
+
+def test_receive_takes_text_only(client: Client) -> None:
+    """A client's pong is no message."""
+    client.exchange.script = answer()
+
+    def script(peer: exchange.Peer) -> None:
+        peer.greet()
+        peer.sock.sendall(exchange.frame(b"", Opcode.PING))
+        peer.receive()
+        peer.send('{"event":"pong"}')
+        peer.wait()
+
+    client.exchange.script = script
+    assert client.run("-rqC1", "ping").status == 0
+    assert client.exchange.received == ['{"event":"ping"}']
