@@ -714,11 +714,13 @@ def close(ws: Any, signals: Signals) -> None:
 
 def reason(error: BaseException, limit: float) -> str:
     """Return in words, on one line, what was wrong with a connection of that time limit."""
+    from http.client import responses
+
     from websocket import WebSocketBadStatusException, WebSocketTimeoutException
 
     text = str(error) or type(error).__name__
     if isinstance(error, WebSocketBadStatusException):
-        text = f"HTTP {error.status_code} {error.status_message or ''}"
+        text = f"HTTP {error.status_code} {responses.get(error.status_code, '')}"
     elif isinstance(error, WebSocketTimeoutException):
         text = f"nothing received for {limit:g} seconds"
     elif hasattr(error, "verify_message"):  # ssl.SSLCertVerificationError

@@ -227,6 +227,7 @@ class Exchange(socketserver.ThreadingTCPServer):
 
     def converse(self, sock: socket.socket) -> None:
         """Lead a client through the proxy, TLS and HTTP to the script."""
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host = self.tunnel(sock)
         self.misbehave("tls", sock)
         with self.context.wrap_socket(sock, server_side=True) as tls:
