@@ -62,26 +62,19 @@ class Pair(NamedTuple):
         return f"{price:.{self.decimals}f}"
 
 
-def row(  # noqa: PLR0913 - a row of the table below
-    name: str, price: str, tick: str, decimals: int, minimum: str, volatility: float, size: float
-) -> tuple[str, Pair]:
-    """Return a row of the table of pairs."""
-    rules = Decimal(tick), decimals, Decimal(minimum)
-    return name, Pair(name, Decimal(price), *rules, volatility, size)
-
-
-PAIRS = dict(
-    (
-        row("XBT/USD", "60000.0", "0.1", 5, "0.00005", 2e-5, 0.5),
-        row("XBT/EUR", "55000.0", "0.1", 5, "0.00005", 2e-5, 0.5),
-        row("ETH/USD", "2500.00", "0.01", 5, "0.001", 2e-5, 8),
-        row("ETH/EUR", "2300.00", "0.01", 5, "0.001", 2e-5, 8),
-        row("LTC/EUR", "65.00", "0.01", 5, "0.05", 3e-5, 120),
-        row("XDG/XBT", "0.00000150", "0.00000001", 8, "30", 3e-5, 50000),
-        row("USDT/USD", "1.0000", "0.0001", 8, "5", 5e-6, 20000),
-        row("TSLAx/USD", "350.00", "0.01", 5, "0.01", 2e-5, 40),
+PAIRS = {
+    name: Pair(name, Decimal(price), Decimal(tick), decimals, Decimal(minimum), volatility, size)
+    for name, price, tick, decimals, minimum, volatility, size in (
+        ("XBT/USD", "60000.0", "0.1", 5, "0.00005", 2e-5, 0.5),
+        ("XBT/EUR", "55000.0", "0.1", 5, "0.00005", 2e-5, 0.5),
+        ("ETH/USD", "2500.00", "0.01", 5, "0.001", 2e-5, 8),
+        ("ETH/EUR", "2300.00", "0.01", 5, "0.001", 2e-5, 8),
+        ("LTC/EUR", "65.00", "0.01", 5, "0.05", 3e-5, 120),
+        ("XDG/XBT", "0.00000150", "0.00000001", 8, "30", 3e-5, 50000),
+        ("USDT/USD", "1.0000", "0.0001", 8, "5", 5e-6, 20000),
+        ("TSLAx/USD", "350.00", "0.01", 5, "0.01", 2e-5, 40),
     )
-)
+}
 
 
 def stamp(seconds: float) -> str:
@@ -413,23 +406,26 @@ class Market:
         self.now = self.start = start
         self.steps = 0
         self.listeners: list[Callable[[Act], None]] = []  # told of every act
-        self.timers: list[Callable[[float], None]] = []  # told of every step, before it
+        self.timers: list[Callable[[float], None]] = []  # told what time it is, at every step
         self.books = {pair.name: Book(pair, self.listeners) for pair in pairs}
         self.crowds = [Crowd(book, seed, start) for book in self.books.values()]
 
     def advance(self, now: float) -> None:
         """Let time pass until now."""
         while (begin := self.start + self.steps * STEP) + STEP <= now:
-            for timer in self.timers:
-                timer(begin)
+            self.reach(begin)
             for crowd in self.crowds:
                 crowd.step(begin)
             self.steps += 1
-        self.now = max(now, self.now)
+        self.reach(now)
+
+    def reach(self, now: float) -> None:
+        """Make it now everywhere, and call on those who wait for a time."""
+        self.now = now
         for book in self.books.values():
-            book.now = self.now
+            book.now = now
         for timer in self.timers:
-            timer(self.now)
+            timer(now)
 
 
 def rename(name: str) -> str:
