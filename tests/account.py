@@ -41,7 +41,7 @@ AGES = {
     "cancelOrder": ((5, 8), (10, 6), (15, 5), (45, 4), (90, 2), (300, 1)),
 }
 
-PRICE = r"[-+#]?\d+(\.\d+)?%?"
+PRICE = r"[-+#]?\d{1,12}(\.\d{1,10})?%?"
 FLAG = r"(fciq|fcib|nompp|post)"
 TYPES = r"(limit|market|(stop-loss|take-profit|trailing-stop)(-limit)?|settle-position)"
 # What the exchange takes as text, and what the text has to look like
@@ -50,7 +50,7 @@ TEXTS = {
     for name, pattern in {
         "ordertype": "limit|market",
         "type": "buy|sell",
-        "volume": r"\d+(\.\d{1,8})?",
+        "volume": r"\d{1,12}(\.\d{1,8})?",
         "price": PRICE,
         "price2": PRICE,
         "limit_price": PRICE,

@@ -167,7 +167,7 @@ class Side:
 
         The taker's side and kind are left empty.
         """
-        while volume and self.best <= limit:
+        while volume and self.keys and self.best <= limit:
             key = self.keys[0]
             lot = self.levels[key].lots[0]
             part = min(volume, lot.volume)
@@ -429,10 +429,8 @@ class Market:
 
 
 def rename(name: str) -> str:
-    """Return a pair's name as the exchange has it: XBT for BTC, XDG for DOGE."""
-    base, slash, quote = name.partition("/")
-    old = {"BTC": "XBT", "DOGE": "XDG"}
-    return old.get(base, base) + slash + old.get(quote, quote)
+    """Return a pair's name as the exchange has it, with XBT for BTC."""
+    return "/".join("XBT" if asset == "BTC" else asset for asset in name.split("/"))
 
 
 def best(book: Book, side: Side) -> tuple[str, Decimal]:
@@ -498,19 +496,16 @@ class Feed:
         """Return a message of this feed."""
         return [self.channel_id, *payload, self.channel, self.book.pair.name]
 
-    def look(self) -> object:
-        """Return what has to change for something to be sent."""
-        looks = {"ticker": (self.book.count, touch(self.book)), "spread": touch(self.book)}
-        return looks.get(self.name, self.book.count)
-
     def opening(self) -> list[Any]:
         """Return the messages with which the feed begins."""
-        self.mark = self.look()
-        return [self.message(PAYLOADS[self.name](self.book, self.number))]
+        look, show = FIGURES[self.name]
+        self.mark = look(self.book)
+        return [self.message(show(self.book, self.number))]
 
     def news(self, _: Act) -> list[Any]:
         """Return the messages that an act of the feed's book makes necessary."""
-        return [] if self.look() == self.mark else self.opening()
+        look, _show = FIGURES[self.name]
+        return [] if look(self.book) == self.mark else self.opening()
 
 
 class TradeFeed(Feed):
@@ -599,7 +594,12 @@ class BookFeed(Feed):
         return [self.message(*payload)]
 
 
-PAYLOADS: dict[str, Callable[[Book, int], Any]] = {"ticker": ticker, "spread": spread, "ohlc": ohlc}
+# What has to change for the figures to be sent again, and the figures
+FIGURES: dict[str, tuple[Callable[[Book], object], Callable[[Book, int], Any]]] = {
+    "ticker": (lambda book: (book.count, touch(book)), ticker),
+    "spread": (touch, spread),
+    "ohlc": (lambda book: book.count, ohlc),
+}
 FEEDS: dict[str, type[Feed]] = {
     **{"ticker": Feed, "spread": Feed, "ohlc": Feed},
     **{"trade": TradeFeed, "book": BookFeed},
