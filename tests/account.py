@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 from market import ANY, Act, Book, Lot, Market, Side, Trade, lots, rename, stamp
 
 BALANCES = {
-    **{"USD": "100000", "EUR": "100000", "USDT": "10000", "TSLAx": "20"},
-    **{"XBT": "1", "ETH": "20", "LTC": "200", "XDG": "100000"},
+    **{"USD": "250000", "EUR": "250000", "USDT": "10000", "TSLAx": "20"},
+    **{"XBT": "5", "ETH": "20", "LTC": "200", "XDG": "100000"},
 }
 MAKER, TAKER = Decimal("0.0025"), Decimal("0.0040")  # fees, as parts of the cost
 LEAST_COST = {"USD": "0.5", "EUR": "0.45", "XBT": "0.00002"}
@@ -547,6 +547,8 @@ class Account:
         book = self.find_book(request["pair"])
         check_together(request)
         check_deadline(request, self.market.now)
+        if request.get("cl_ord_id") in (order.cl_ord_id for order in self.open.values()):
+            raise invalid("cl_ord_id")
         side, limited = request["type"], request["ordertype"] == "limit"
         timeinforce, expires = read_time(request, self.market.now)
         return Order(
