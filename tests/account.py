@@ -547,7 +547,7 @@ class Account:
         book = self.find_book(request["pair"])
         check_together(request)
         check_deadline(request, self.market.now)
-        if request.get("cl_ord_id") in (order.cl_ord_id for order in self.open.values()):
+        if request.get("cl_ord_id") in [order.cl_ord_id for order in self.open.values()]:
             raise invalid("cl_ord_id")
         side, limited = request["type"], request["ordertype"] == "limit"
         timeinforce, expires = read_time(request, self.market.now)
