@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import exchange
 import pytest
+import websocket
 from market import CHANNELS, DEPTHS, PAIRS
 from practice import (
     API_KEY,
@@ -31,7 +32,6 @@ from practice import (
     sign,
 )
 from test_market import Client
-from websockets.sync.client import connect
 
 PUBLIC, PRIVATE = "ws.kraken.com", "ws-auth.kraken.com"
 START = 1_700_000_000.0
@@ -728,14 +728,22 @@ def test_private_feed_without_orders(floor: Floor) -> None:
 
 
 def test_over_the_real_server(tmp_path: Path) -> None:
-    """Through the proxy, with TLS and real frames: a feed with heartbeats, an order, a token."""
-    practice = Practice()
+    """Through the proxy, with TLS and real frames: a book that holds, and an order."""
     authority = exchange.Authority(tmp_path)
-    with exchange.Exchange(authority, practice.script) as server:
-        proxy = f"http://127.0.0.1:{server.server_address[1]}"
-        trust = ssl.create_default_context(cafile=str(authority.bundle))
-        with connect(f"wss://{PUBLIC}", ssl=trust, proxy=proxy) as ws:
+    with exchange.Exchange(authority, Practice(speed=20).script) as server:
+
+        def dial(host: str) -> Any:
+            ws = websocket.create_connection(
+                f"wss://{host}",
+                sslopt={"ca_certs": str(authority.bundle)},
+                http_proxy_host="127.0.0.1",
+                http_proxy_port=server.server_address[1],
+                proxy_type="http",
+            )
             assert json.loads(ws.recv())["event"] == "systemStatus"
+            return ws
+
+        with contextlib.closing(dial(PUBLIC)) as ws:
             ws.send(json.dumps(public("book", depth=1000)))
             assert json.loads(ws.recv())["status"] == "subscribed"
             client = Client(1000)
@@ -743,8 +751,7 @@ def test_over_the_real_server(tmp_path: Path) -> None:
                 message = json.loads(ws.recv())
                 if isinstance(message, list):
                     client.receive(message)
-        with connect(f"wss://{PRIVATE}", ssl=trust, proxy=proxy) as ws:
-            ws.recv()
+        with contextlib.closing(dial(PRIVATE)) as ws:
             ws.send(json.dumps(order()))
             assert json.loads(ws.recv())["status"] == "ok"
     assert server.errors == []
