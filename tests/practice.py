@@ -40,6 +40,7 @@ TICK = 0.1  # seconds that a connection waits for a request before it looks arou
 HEARTBEAT_SECONDS = 1.0
 IDLE_SECONDS = 60.0  # a connection lives with nothing subscribed and nothing asked
 REQIDS = 2**64
+BACKLOG = 100_000  # messages that wait for a client, which is then cut off
 
 PUBLIC_NAMES = tuple(FEEDS)
 PRIVATE_FIELDS = {
@@ -235,19 +236,19 @@ class Practice:
         for link in self.links:
             for feed in link.feeds.values():
                 if feed.book is act.book:
-                    link.outbox += feed.news(act)
+                    link.queue(feed.news(act))
 
     def publish_order(self, order: Order, fields: dict[str, Any]) -> None:
         """Send what is new of an order to all who follow openOrders."""
         for link in self.links:
             if feed := link.private.get("openOrders"):
-                link.outbox.append(feed.message([feed.order(order, fields)]))
+                link.queue([feed.message([feed.order(order, fields)])])
 
     def publish_fills(self, fills: list[Fill]) -> None:
         """Send trades to all who follow ownTrades."""
         for link in self.links:
             if feed := link.private.get("ownTrades"):
-                link.outbox += feed.fills(fills)
+                link.queue(feed.fills(fills))
 
     def kept(self, token: object) -> bool:
         """Return whether a private subscription keeps a token alive."""
@@ -313,7 +314,14 @@ class Link:
         self.private: dict[str, PrivateFeed] = {}
         self.outbox: list[Any] = []
         self.opened = self.asked = self.beaten = practice.clock()
-        self.lost = False  # the reply that was due
+        self.lost = False  # a message that was due: the connection is of no more use
+
+    def queue(self, messages: list[Any]) -> None:
+        """Put messages into the outbox, unless the client has long stopped reading."""
+        self.outbox += messages
+        if len(self.outbox) > BACKLOG:
+            self.outbox.clear()
+            self.lost = True
 
     def greeting(self) -> dict[str, Any]:
         """Return the message that every connection begins with."""
@@ -418,7 +426,7 @@ class Link:
             raise Denied("EService:Unavailable")
         answers = self.practice.account.answer(request)
         executed = not {"txid", "amend_id"}.isdisjoint(answers[0])
-        self.lost = executed and "lost-reply" in self.practice.faults
+        self.lost |= executed and "lost-reply" in self.practice.faults
         return answers
 
     def read_subscription(self, request: dict[str, Any]) -> dict[str, Any]:

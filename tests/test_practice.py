@@ -16,16 +16,21 @@ from urllib.parse import urlencode
 import exchange
 import pytest
 import websocket
+from account import FLAGS, NOT_OFFERED, REQUESTS, TEXTS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from market import CHANNELS, DEPTHS, PAIRS
 from practice import (
     API_KEY,
     API_SECRET,
+    BACKLOG,
     BAD_REQID,
     FAULTS,
     HEARTBEAT,
     NOT_HERE,
     PRACTICE_TOKEN,
     TOKEN_PATH,
+    Link,
     Practice,
     PrivateFeed,
     parse_fault,
@@ -622,6 +627,60 @@ def test_maintenance() -> None:
     for name in TRADING:
         (answer,) = floor.private({**order(), "event": name})
         assert answer["errorMessage"] == "EService:Unavailable"
+
+
+def test_client_that_does_not_read(floor: Floor) -> None:
+    """A client that leaves too much unread is cut off, and what it leaves takes no more room."""
+    peer = Fake(floor.clock, PUBLIC, ())
+    link = Link(floor.practice, cast(exchange.Peer, peer))
+    link.queue([HEARTBEAT] * BACKLOG)
+    assert (len(link.outbox), link.lost) == (BACKLOG, False)
+    link.queue([HEARTBEAT])
+    assert (len(link.outbox), link.lost) == (0, True)
+    link.run()()
+    assert (peer.end, peer.sent) == ("reset", [])
+
+
+@pytest.fixture(scope="module")
+def busy() -> Floor:
+    """Return an exchange of which nothing is known but that it is there."""
+    return Floor()
+
+
+VALUES: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        *(None, True, False, 0, 1, -1, 1.5, 2**70, "", "0", "1", "-1", "+5", "5%", "#1%", "é"),
+        *("9" * 12, "0.00000001", "2023-11-14T22:13:25Z", "2023-02-31T22:13:25.5+25:00"),
+        *([], [1], ["XBT/USD"], ["x"], {}, "XBT/USD", "limit", "market", "buy", "sell", "*"),
+        *("GTC", "GTD", "IOC", "post", "true", "book", "ohlc", "openOrders", "mine", "ownTrades"),
+    ]
+)
+NAMES = [*TEXTS, *FLAGS, *NOT_OFFERED, "token", "timeout", "txid", "channelID", "reqid"]
+SUBSCRIPTIONS = st.dictionaries(
+    st.sampled_from(["name", "depth", "interval", "token", "snapshot", "colour"]), VALUES
+)
+ANYTHING = st.fixed_dictionaries(
+    {"event": st.sampled_from([*REQUESTS, "subscribe", "unsubscribe", "ping", "x"])},
+    optional={
+        **dict.fromkeys(NAMES, VALUES),
+        "pair": VALUES,
+        "token": st.sampled_from([PRACTICE_TOKEN, "x"]),
+        "subscription": st.one_of(SUBSCRIPTIONS, VALUES),
+    },
+)
+
+
+ORDERS = ANYTHING.map(lambda changes: {**order(), **changes})
+
+
+@given(requests=st.lists(ANYTHING | ORDERS, max_size=20), host=st.sampled_from([PUBLIC, PRIVATE]))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+def test_anything_is_answered(busy: Floor, requests: list[Any], host: str) -> None:
+    """Whatever is asked, each request has an answer, and none of them ends the connection."""
+    sent = busy.talk(*requests, host=host)
+    answers = [message for message in sent if isinstance(message, dict)]
+    assert len(answers) >= len(requests)
+    assert all(isinstance(message["event"], str) for message in answers)
 
 
 def test_time_is_kept(floor: Floor) -> None:
