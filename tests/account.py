@@ -214,11 +214,6 @@ class Order:
         return self.volume - self.executed
 
     @property
-    def names(self) -> list[str]:
-        """What a request can call it."""
-        return [self.txid, *filter(None, (self.cl_ord_id, str(self.userref or "")))]
-
-    @property
     def sides(self) -> tuple[Side, Side]:
         """The side of the book where it rests, and the one that it takes from."""
         bids, asks = self.book.bids, self.book.asks
@@ -277,11 +272,9 @@ class Order:
         """Return its description as openOrders has it."""
         pair = self.book.pair
         price = pair.show(self.price)
+        leverage = f"{self.leverage}:1" if self.leverage else None
         return {
-            **{
-                "close": self.close or None,
-                "leverage": f"{self.leverage}:1" if self.leverage else None,
-            },
+            **{"close": self.close or None, "leverage": leverage},
             **{"order": self.words(pair.name, price), "ordertype": self.ordertype},
             **{"pair": pair.name, "price": price, "price2": pair.show(Decimal())},
             **{"type": self.type},
@@ -510,19 +503,17 @@ class Account:
             raise Refused("EOrder:Rate limit exceeded")
         counter.add(points, now)
 
-    def find(self, name: object, words: str = "EOrder:Unknown order") -> list[Order]:
-        """Return the open orders that a txid, userref or cl_ord_id names, or raise Refused."""
-        orders = [order for order in self.open.values() if name in order.names]
+    def find(self, name: object, *kinds: str) -> list[Order]:
+        """Return the open orders with such a txid, userref or cl_ord_id, or raise Refused."""
+        orders = [
+            order
+            for order in self.open.values()
+            for value in (getattr(order, kind) for kind in kinds)
+            if value and str(value) == name
+        ]
         if not orders:
-            raise Refused(words)
+            raise Refused("EOrder:Unknown order")
         return orders
-
-    def find_one(self, request: dict[str, Any]) -> Order:
-        """Return the open order that an amendOrder means, or raise Refused."""
-        name = request.get("txid") or request.get("cl_ord_id")
-        if not name:
-            raise invalid("txid")
-        return self.find(name)[0]
 
     def admit(self, order: Order, instead: Order | None = None) -> None:
         """Raise Refused for an order that is against the rules, or beyond the account's means."""
@@ -588,9 +579,10 @@ class Account:
 
     def amend(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Change an order's volume or price in place; only a smaller volume keeps its turn."""
-        check(request)
+        kind = "cl_ord_id" if "cl_ord_id" in request else "txid"
+        check(request, kind)
         check_deadline(request, self.market.now)
-        order = self.find_one(request)
+        (order,) = self.find(request[kind], kind)
         volume, price = Decimal(request.get("volume", order.volume)), order.price
         if "limit_price" in request:
             price = read_price(request["limit_price"], order.book, order.type)
@@ -626,21 +618,7 @@ class Account:
             request = {**request, "validate": str(request["validate"])}
         check(request, "orderid", "pair")
         old = self.find_editable(request)
-        price = (
-            read_price(request["price"], old.book, old.type) if "price" in request else old.price
-        )
-        new = replace(
-            old,
-            txid=self.txid("O"),
-            volume=Decimal(request.get("volume", old.volume)),
-            price=price,
-            oflags=read_flags(request["oflags"]) if "oflags" in request else old.oflags,
-            userref=int(request.get("newuserref", old.userref)),
-            opened=self.market.now,
-            changed=0.0,
-            status="pending",
-            lot=None,
-        )
+        new = self.rebuild(old, request)
         self.admit(new, old)
         result = {"descr": new.describe(), "originaltxid": old.txid}
         if request.get("validate", "").lower() == "true":
@@ -653,10 +631,29 @@ class Account:
     def find_editable(self, request: dict[str, Any]) -> Order:
         """Return the order that an editOrder means, or raise Refused."""
         book = self.find_book(request["pair"])
-        order = next(iter(self.find(request["orderid"], "EOrder:Invalid order")))
+        try:
+            order = self.find(request["orderid"], "txid", "userref")[0]
+        except Refused:
+            raise Refused("EOrder:Invalid order") from None
         if order.book is not book or order.cl_ord_id or order.close or order.executed:
             raise Refused("EOrder:Invalid order")
         return order
+
+    def rebuild(self, old: Order, request: dict[str, Any]) -> Order:
+        """Return an order that is another but for what editOrder's arguments change."""
+        price, flags = request.get("price"), request.get("oflags")
+        return replace(
+            old,
+            txid=self.txid("O"),
+            volume=Decimal(request.get("volume", old.volume)),
+            price=read_price(price, old.book, old.type) if price else old.price,
+            oflags=old.oflags if flags is None else read_flags(flags),
+            userref=int(request.get("newuserref", old.userref)),
+            opened=self.market.now,
+            changed=0.0,
+            status="pending",
+            lot=None,
+        )
 
     def cancel_some(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Cancel orders by txid, userref and cl_ord_id, and return a result for each of these."""
@@ -664,15 +661,16 @@ class Account:
             ids = request.get(name, [])
             if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
                 raise invalid(name)
-        names = [*request.get("txid", ()), *request.get("cl_ord_id", ())]
-        if not names:
+        results = [self.cancel_one(name, "txid", "userref") for name in request.get("txid", ())]
+        results += [self.cancel_one(name, "cl_ord_id") for name in request.get("cl_ord_id", ())]
+        if not results:
             raise invalid("txid")
-        return [self.cancel_one(name) for name in names]
+        return results
 
-    def cancel_one(self, name: str) -> dict[str, Any]:
-        """Cancel what an id names, and return the result."""
+    def cancel_one(self, name: str, *kinds: str) -> dict[str, Any]:
+        """Cancel what an id of such kinds names, and return the result."""
         try:
-            orders = self.find(name)
+            orders = self.find(name, *kinds)
         except Refused as refused:
             return {"errorMessage": str(refused)}
         for order in orders:

@@ -411,13 +411,13 @@ class Market:
         self.crowds = [Crowd(book, seed, start) for book in self.books.values()]
 
     def advance(self, now: float) -> None:
-        """Let time pass until now."""
+        """Let time pass until now; it never goes back."""
         while (begin := self.start + self.steps * STEP) + STEP <= now:
             self.reach(begin)
             for crowd in self.crowds:
                 crowd.step(begin)
             self.steps += 1
-        self.reach(now)
+        self.reach(max(now, self.now))
 
     def reach(self, now: float) -> None:
         """Make it now everywhere, and call on those who wait for a time."""

@@ -263,6 +263,14 @@ def test_seed_is_the_market() -> None:
     assert runs[0] == runs[1] != runs[2]
 
 
+def test_time_never_goes_back() -> None:
+    """A clock that is set back doesn't take the market with it."""
+    market, book = one()
+    market.advance(START + 10)
+    market.advance(START + 5)
+    assert market.now == book.now == START + 10
+
+
 def test_market_stays_a_market() -> None:
     """After an hour the books are as deep as before, and prices where they can be."""
     market, book = one("XBT/USD")
