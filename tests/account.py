@@ -1,0 +1,705 @@
+"""The practice exchange's account: balances, orders and trades.
+
+Its limit orders rest in the market's own books and trade with the market's own crowd. A request
+is a dict as it came over the wire; what it brings about is told to those who listen, and its
+answer is a list of dicts. Fees are in the quote asset; leverage and close orders are shown and
+nothing more: nothing is ever borrowed, and a close order is never placed.
+
+All times are seconds in the exchange's own time.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from market import ANY, Act, Book, Lot, Market, Side, Trade, lots, rename, stamp
+
+BALANCES = {
+    **{"USD": "250000", "EUR": "250000", "USDT": "10000", "TSLAx": "20"},
+    **{"XBT": "5", "ETH": "20", "LTC": "200", "XDG": "100000"},
+}
+MAKER, TAKER = Decimal("0.0025"), Decimal("0.0040")  # fees, as parts of the cost
+LEAST_COST = {"USD": "0.5", "EUR": "0.45", "XBT": "0.00002"}
+MONTH = 30 * 86400  # the longest that a GTD order lasts
+DAY = 86400  # the longest timeout of cancelAllOrdersAfter
+SHOWN_TRADES = 50  # in a snapshot of ownTrades
+POSITION = "TKH2SE-M7IF5-CFI7LT"  # which the exchange names with every trade outside of margin
+
+# https://docs.kraken.com/api/docs/guides/spot-ratelimits, the intermediate tier
+MOST_COUNTED, FORGOTTEN = 125, 2.34  # of each pair's counter, and how much of it a second
+MOST_ORDERS = 80  # open ones of a pair
+# Younger than so many seconds: what it costs on top
+AGES = {
+    "amendOrder": ((5, 3), (10, 2), (15, 1)),
+    "editOrder": ((5, 6), (10, 5), (15, 4), (45, 2), (90, 1)),
+    "cancelOrder": ((5, 8), (10, 6), (15, 5), (45, 4), (90, 2), (300, 1)),
+}
+
+PRICE = r"[-+#]?\d{1,12}(\.\d{1,10})?%?"
+FLAG = r"(fciq|fcib|nompp|post)"
+TYPES = r"(limit|market|(stop-loss|take-profit|trailing-stop)(-limit)?|settle-position)"
+# What the exchange takes as text, and what the text has to look like
+TEXTS = {
+    name: re.compile(pattern, re.ASCII)
+    for name, pattern in {
+        "ordertype": "limit|market",
+        "type": "buy|sell",
+        "volume": r"\d{1,12}(\.\d{1,8})?",
+        "price": PRICE,
+        "price2": PRICE,
+        "limit_price": PRICE,
+        "leverage": "none|[2-5]",
+        "oflags": f"({FLAG}(,{FLAG})*)?",
+        "starttm": "0",
+        "expiretm": r"\+?\d{1,10}",
+        "deadline": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[-+]\d\d:\d\d)",
+        "cl_ord_id": r"[ -~]{1,18}|[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}",
+        "userref": r"-?\d{1,9}",
+        "newuserref": r"-?\d{1,9}",
+        "orderid": "[ -~]+",
+        "txid": "[ -~]+",
+        "sender_sub_id": "[ -~]+",
+        "stp_type": "cancel_(newest|oldest|both)",
+        "timeinforce": "GTC|GTD|IOC",
+        "validate": "(?i:true|false)",
+        "pair": "[ -~]+",
+        "close[ordertype]": TYPES,
+        "close[price]": PRICE,
+        "close[price2]": PRICE,
+    }.items()
+}
+FLAGS = ("reduce_only", "margin", "post_only")  # never as text
+NOT_OFFERED = ("display_volume", "trigger_price")  # here
+
+
+class Refused(Exception):
+    """Ends a request; its text is the exchange's errorMessage."""
+
+
+def invalid(name: str) -> Refused:
+    """Return what the exchange says of an argument that it can't take."""
+    return Refused(f"EGeneral:Invalid arguments:{name}")
+
+
+def event(**fields: Any) -> dict[str, Any]:
+    """Return an event with its members in the order of their names, as the exchange has them."""
+    return dict(sorted(fields.items()))
+
+
+def check(request: dict[str, Any], *required: str) -> None:
+    """Raise Refused for the first argument that is missing or not what it has to be."""
+    for name in required:
+        if name not in request:
+            raise invalid(name)
+    for name, value in request.items():
+        pattern = TEXTS.get(name)
+        if pattern and not (isinstance(value, str) and pattern.fullmatch(value)):
+            raise invalid(name)
+        if name in NOT_OFFERED or (name in FLAGS and not isinstance(value, bool)):
+            raise invalid(name)
+
+
+def iso(seconds: float) -> str:
+    """Return a time as RFC 3339 has it, to the second."""
+    return datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def check_deadline(request: dict[str, Any], now: float) -> None:
+    """Raise Refused for a deadline that is over, or not within half a second to a minute."""
+    text = request.get("deadline", iso(now + 5))
+    clock, rest = text[:19], text[19:].replace("Z", "+00:00")
+    try:
+        ahead = datetime.fromisoformat(clock + rest[-6:]).timestamp() - now
+    except ValueError:
+        raise invalid("deadline") from None
+    ahead += float(rest[:-6] or 0)
+    if ahead < 0:
+        raise Refused("EService:Deadline elapsed")
+    if not 0.5 <= ahead <= 60:
+        raise invalid("deadline")
+
+
+def check_together(request: dict[str, Any]) -> None:
+    """Raise Refused for arguments of addOrder that don't go together, or lack another."""
+    flags = request.get("oflags", "")
+    limit = request["ordertype"] == "limit"
+    if limit:
+        check(request, "price")
+    if "userref" in request and "cl_ord_id" in request:
+        raise invalid("cl_ord_id")
+    if {"fciq", "fcib"} <= set(flags.split(",")) or ("post" in flags and not limit):
+        raise invalid("oflags")
+    if "post" in flags and request.get("timeinforce") == "IOC":
+        raise invalid("timeinforce")
+    if request.get("reduce_only"):
+        raise Refused("EOrder:Reduce only:No position exists")
+
+
+def read_time(request: dict[str, Any], now: float) -> tuple[str, float]:
+    """Return how long an order is good: its timeinforce, and when it expires or 0."""
+    text = request.get("expiretm", "0")
+    expires = now + float(text) if text[0] == "+" else float(text)
+    kind = str(request.get("timeinforce", "GTD" if expires else "GTC"))
+    if bool(expires) != (kind == "GTD") or (expires and not now < expires <= now + MONTH):
+        raise invalid("expiretm")
+    return kind, expires
+
+
+def read_flags(text: str) -> str:
+    """Return an order's flags, with the usual one if it names none of its kind."""
+    flags = [flag for flag in text.split(",") if flag not in ("", "nompp")]
+    return ",".join(flags if "fcib" in flags else dict.fromkeys(["fciq", *flags]))
+
+
+def read_price(text: str, book: Book, side: str) -> Decimal:
+    """Return a price; with a sign it is relative to the last trade's, in percent with a %."""
+    sign, number, percent = text[0], Decimal(text.strip("+-#%")), text[-1] == "%"
+    if sign not in "+-#":
+        if percent or not number:
+            raise Refused("EOrder:Invalid price")
+        return number
+    last = book.last.price
+    away = last * number / 100 if percent else number
+    down = sign == "-" or (sign == "#" and side == "buy")
+    price = last - away if down else last + away
+    if price < book.pair.tick:
+        raise Refused("EOrder:Invalid price")
+    return price.quantize(book.pair.tick) if percent else price
+
+
+def read_close(request: dict[str, Any]) -> str:
+    """Return in words the order that would close the position, if one is asked for."""
+    kind = request.get("close[ordertype]", "")
+    prices = (request.get("close[price]"), request.get("close[price2]"))
+    if any(prices) and not kind:
+        raise invalid("close[ordertype]")
+    words = " -> limit ".join(filter(None, prices))
+    return f"close position @ {kind.replace('-', ' ')} {words}".strip() if kind else ""
+
+
+@dataclass(eq=False)
+class Order:
+    """An order of the account, from its first moment to long after its last."""
+
+    txid: str
+    book: Book
+    type: str  # buy or sell
+    ordertype: str
+    volume: Decimal
+    price: Decimal  # 0 for a market order
+    opened: float
+    oflags: str = "fciq"
+    timeinforce: str = "GTC"
+    expires: float = 0.0
+    userref: int = 0
+    cl_ord_id: str = ""
+    leverage: str = ""
+    close: str = ""
+    changed: float = 0.0
+    status: str = "pending"
+    executed: Decimal = Decimal()
+    cost: Decimal = Decimal()
+    fee: Decimal = Decimal()
+    lot: Lot | None = field(default=None, repr=False)  # what of it rests in the book
+
+    @property
+    def left(self) -> Decimal:
+        """The volume that is not executed."""
+        return self.volume - self.executed
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        """The side of the book where it rests, and the one that it takes from."""
+        bids, asks = self.book.bids, self.book.asks
+        return (bids, asks) if self.type == "buy" else (asks, bids)
+
+    @property
+    def limit(self) -> Decimal:
+        """The key of the worst level that it takes from."""
+        return self.price * self.sides[1].sign if self.ordertype == "limit" else ANY
+
+    @property
+    def key(self) -> Decimal:
+        """The key of the level where it rests."""
+        return self.price * self.sides[0].sign
+
+    @property
+    def crosses(self) -> bool:
+        """Whether something on the other side is good enough for it."""
+        return self.sides[1].best <= self.limit
+
+    @property
+    def held(self) -> tuple[str, Decimal]:
+        """The asset that it pays with, and how much of it is held for the rest of it."""
+        pair = self.book.pair
+        if self.type == "sell":
+            return pair.base, self.left
+        if self.ordertype == "limit":
+            return pair.quote, self.price * self.left * (1 + TAKER)
+        volume, cost = self.left, Decimal()
+        for key, lot in self.sides[1].offered(self.left):
+            cost += abs(key) * min(volume, lot.volume)
+            volume -= min(volume, lot.volume)
+        return pair.quote, cost * (1 + TAKER)
+
+    def reach(self) -> tuple[Decimal, bool]:
+        """Return what it can take before it meets an order of its own account, and if it does."""
+        volume = Decimal()
+        for _, lot in self.sides[1].offered(self.left, self.limit):
+            if lot.owner:
+                return volume, True
+            volume += lot.volume
+        return min(volume, self.left), False
+
+    def words(self, pair: str, price: str) -> str:
+        """Return it in words, with its pair and price as the occasion has them."""
+        where = f"limit {price}" if self.ordertype == "limit" else "market"
+        leverage = f" with {self.leverage}:1 leverage" if self.leverage else ""
+        return f"{self.type} {lots(self.volume)} {pair} @ {where}{leverage}"
+
+    def describe(self) -> str:
+        """Return it in the words of an answer."""
+        pair = self.book.pair
+        return self.words(pair.name.replace("/", ""), f"{self.price.quantize(pair.tick):f}")
+
+    def descr(self) -> dict[str, Any]:
+        """Return its description as openOrders has it."""
+        pair = self.book.pair
+        price = pair.show(self.price)
+        leverage = f"{self.leverage}:1" if self.leverage else None
+        return {
+            **{"close": self.close or None, "leverage": leverage},
+            **{"order": self.words(pair.name, price), "ordertype": self.ordertype},
+            **{"pair": pair.name, "price": price, "price2": pair.show(Decimal())},
+            **{"type": self.type},
+        }
+
+    def amounts(self) -> dict[str, Any]:
+        """Return how much of it is executed, at which cost."""
+        show = self.book.pair.show
+        average = self.cost / self.executed if self.executed else Decimal()
+        return {
+            **{"vol_exec": lots(self.executed), "cost": show(self.cost), "fee": show(self.fee)},
+            **{"avg_price": show(average), "userref": self.userref},
+        }
+
+    def full(self) -> dict[str, Any]:
+        """Return everything about it, as openOrders begins with."""
+        zero = self.book.pair.show(Decimal())
+        times = {"expiretm": stamp(self.expires) if self.expires else None, "starttm": None}
+        return event(
+            **{"descr": self.descr(), "limitprice": zero, "misc": "", "oflags": self.oflags},
+            **{"opentm": stamp(self.opened), "refid": None, "status": self.status},
+            **{"stopprice": zero, "timeinforce": self.timeinforce, "vol": lots(self.volume)},
+            **{**self.amounts(), **times, **identity(self)},
+        )
+
+
+def identity(order: Order) -> dict[str, str]:
+    """Return the cl_ord_id of an order that has one, as a member of a message."""
+    return {"cl_ord_id": order.cl_ord_id} if order.cl_ord_id else {}
+
+
+class Fill(NamedTuple):
+    """A trade of the account."""
+
+    txid: str
+    order: Order
+    trade: Trade
+    cost: Decimal
+    fee: Decimal
+    taker: bool
+
+    def extras(self) -> dict[str, Any]:
+        """Return what an update says of it and a snapshot doesn't."""
+        userref = {"userref": self.order.userref} if self.order.userref else {}
+        return {**userref, **identity(self.order)}
+
+    def show(self) -> dict[str, Any]:
+        """Return it as ownTrades has it."""
+        pair, order = self.order.book.pair, self.order
+        return {
+            **{"cost": pair.show(self.cost), "fee": pair.show(self.fee)},
+            **{"margin": pair.show(Decimal()), "ordertxid": order.txid},
+            **{"ordertype": order.ordertype, "pair": pair.name, "postxid": POSITION},
+            **{"price": pair.show(self.trade.price), "time": stamp(self.trade.time)},
+            **{"type": order.type, "vol": lots(self.trade.volume)},
+        }
+
+
+def consolidate(fills: Iterable[Fill]) -> list[Fill]:
+    """Return fills with those that one order took at once made one, at their average price."""
+    merged: list[Fill] = []
+    for fill in fills:
+        last = merged[-1] if merged else fill
+        same = fill.taker and last.taker and merged and last.order is fill.order
+        if not same or last.trade.time != fill.trade.time:
+            merged.append(fill)
+            continue
+        volume, cost = last.trade.volume + fill.trade.volume, last.cost + fill.cost
+        trade = last.trade._replace(price=cost / volume, volume=volume)
+        merged[-1] = last._replace(trade=trade, cost=cost, fee=last.fee + fill.fee)
+    return merged
+
+
+class Counter:
+    """How much of a pair's order rate is used up."""
+
+    def __init__(self) -> None:
+        self.value = self.time = 0.0
+
+    def at(self, now: float) -> float:
+        """Return the count at a time."""
+        return max(0.0, self.value - (now - self.time) * FORGOTTEN)
+
+    def add(self, points: float, now: float) -> None:
+        """Count something."""
+        self.value, self.time = self.at(now) + points, now
+
+
+class Account:
+    """Somebody's balances, orders and trades, and the requests that change them."""
+
+    def __init__(self, market: Market, seed: int = 0) -> None:
+        self.market = market
+        self.random = random.Random(f"{seed} account")
+        self.balances = {asset: Decimal(amount) for asset, amount in BALANCES.items()}
+        self.open: dict[str, Order] = {}
+        self.fills: list[Fill] = []
+        self.counters = {name: Counter() for name in market.books}
+        self.trigger: float | None = None  # when everything is canceled
+        self.on_order: list[Callable[[Order, dict[str, Any]], None]] = []
+        self.on_fills: list[Callable[[list[Fill]], None]] = []
+        market.listeners.append(self.see)
+        market.timers.append(self.expire)
+
+    # What happens to orders
+
+    def txid(self, letter: str) -> str:
+        """Return a new id: O for an order, T for a trade."""
+        text = "".join(self.random.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", k=16))
+        return f"{letter}{text[:5]}-{text[5:10]}-{text[10:]}"
+
+    def tell(self, order: Order, **fields: Any) -> None:
+        """Tell those who follow openOrders what is new of an order."""
+        for listener in self.on_order:
+            listener(order, fields)
+
+    def available(self, asset: str, but: Order | None = None) -> Decimal:
+        """Return how much of an asset is held for no order, or for none but one."""
+        held = (order.held for order in self.open.values() if order is not but)
+        return self.balances[asset] - sum((much for what, much in held if what == asset), Decimal())
+
+    def fill(self, order: Order, trade: Trade, taker: bool) -> Fill:
+        """Book a trade: pay with one asset, get the other, and pay the fee."""
+        pair = order.book.pair
+        cost = trade.price * trade.volume
+        fee = cost * (TAKER if taker else MAKER)
+        sign = 1 if order.type == "buy" else -1
+        self.balances[pair.base] += sign * trade.volume
+        self.balances[pair.quote] -= sign * cost + fee
+        order.executed += trade.volume
+        order.cost += cost
+        order.fee += fee
+        fill = Fill(self.txid("T"), order, trade, cost, fee, taker)
+        self.fills.append(fill)
+        return fill
+
+    def report(self, order: Order, fills: list[Fill]) -> None:
+        """Tell of an order's trades, and close it once it is executed."""
+        if fills:
+            for listener in self.on_fills:
+                listener(fills)
+            self.tell(order, **order.amounts())
+        if not order.left:
+            self.end(order, "closed")
+
+    def see(self, act: Act) -> None:
+        """Book what the crowd took of the account's orders."""
+        for trade in act.trades:
+            if isinstance(trade.owner, Order):
+                self.report(trade.owner, [self.fill(trade.owner, trade, taker=False)])
+
+    def lift(self, order: Order) -> None:
+        """Take what is left of an order out of the book."""
+        if order.lot and order.left:
+            order.sides[0].remove(order.key, order.lot, self.market.now)
+        order.lot = None
+
+    def end(self, order: Order, status: str, reason: str = "") -> None:
+        """Take an order out of the book and off the open ones, and tell why."""
+        self.lift(order)
+        del self.open[order.txid]
+        order.status = status
+        why = {"cancel_reason": reason} if reason else {}
+        last = {"lastupdated": stamp(self.market.now), "status": status}
+        self.tell(order, **last, **order.amounts(), **why)
+        if order.left:  # else the act under way tells of it
+            order.book.commit()
+
+    def place(self, order: Order) -> None:
+        """Let an order trade what it can and rest with what is left."""
+        self.open[order.txid] = order
+        self.tell(order, **order.full())
+        if "post" in order.oflags and order.crosses:
+            return self.end(order, "canceled", "Post only order")
+        order.status = "open"
+        self.tell(order, status="open", userref=order.userref)
+        return self.match(order)
+
+    def match(self, order: Order) -> None:
+        """Let an open order that doesn't rest trade what it can, and rest with what is left."""
+        volume, own = order.reach()
+        trades = order.book.trade(order.sides[1], volume, order.limit, order.ordertype[0])
+        fills = [self.fill(order, trade, taker=True) for trade in trades]
+        rests = order.ordertype == "limit" and order.timeinforce != "IOC" and not own
+        if order.left and rests:
+            order.lot = Lot(order.left, order)
+            order.sides[0].add(order.key, order.lot, self.market.now)
+        self.report(order, fills)
+        if order.left and not rests:
+            self.end(order, "canceled", "Self trade prevention" if own else "Immediate or cancel")
+        order.book.commit()
+
+    def expire(self, now: float) -> None:
+        """Do what is due: let orders expire, cancel them all."""
+        for order in list(self.open.values()):
+            if order.expires and order.expires <= now:
+                self.end(order, "expired")
+        if self.trigger is not None and self.trigger <= now:
+            self.trigger = None
+            self.cancel_all({})
+
+    # Requests
+
+    def answer(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Do what a request asks for, and return the exchange's answers.
+
+        The session's own members, token and reqid, have been seen to.
+        """
+        name = request["event"]
+        try:
+            results = REQUESTS[name](self, request)
+        except Refused as refused:
+            results = [{"errorMessage": str(refused)}]
+        return [
+            event(event=f"{name}Status", status="error" if "errorMessage" in each else "ok", **each)
+            for each in results
+        ]
+
+    def count(self, name: str, book: Book, born: float | None = None) -> None:
+        """Count a request against a pair's rate, or raise Refused; cancels are counted only."""
+        now, points = self.market.now, 0 if name == "cancelOrder" else 1
+        if born is not None:
+            points += next((more for age, more in AGES[name] if now - born < age), 0)
+        counter = self.counters[book.pair.name]
+        if name != "cancelOrder" and counter.at(now) + points > MOST_COUNTED:
+            raise Refused("EOrder:Rate limit exceeded")
+        counter.add(points, now)
+
+    def find(self, name: object, *kinds: str) -> list[Order]:
+        """Return the open orders with such a txid, userref or cl_ord_id, or raise Refused."""
+        orders = [
+            order
+            for order in self.open.values()
+            for value in (getattr(order, kind) for kind in kinds)
+            if value and str(value) == name
+        ]
+        if not orders:
+            raise Refused("EOrder:Unknown order")
+        return orders
+
+    def admit(self, order: Order, instead: Order | None = None) -> None:
+        """Raise Refused for an order that is against the rules, or beyond the account's means."""
+        pair = order.book.pair
+        price = order.price or order.book.last.price
+        if order.price % pair.tick:
+            raise Refused("EOrder:Tick size check failed")
+        if order.volume < pair.minimum:
+            raise Refused("EOrder:Order minimum not met")
+        if order.volume * price < Decimal(LEAST_COST[pair.quote]):
+            raise Refused("EOrder:Cost minimum not met")
+        asset, needed = order.held
+        if needed > self.available(asset, instead):
+            raise Refused("EOrder:Insufficient funds")
+        others = [each for each in self.open.values() if each.book is order.book]
+        if not instead and len(others) >= MOST_ORDERS:
+            raise Refused("EOrder:Orders limit exceeded")
+
+    def build(self, request: dict[str, Any]) -> Order:
+        """Return the order that addOrder's arguments describe, or raise Refused."""
+        check(request, "ordertype", "type", "pair", "volume")
+        book = self.find_book(request["pair"])
+        check_together(request)
+        check_deadline(request, self.market.now)
+        if request.get("cl_ord_id") in [order.cl_ord_id for order in self.open.values()]:
+            raise invalid("cl_ord_id")
+        side, limited = request["type"], request["ordertype"] == "limit"
+        timeinforce, expires = read_time(request, self.market.now)
+        return Order(
+            self.txid("O"),
+            book,
+            side,
+            request["ordertype"],
+            Decimal(request["volume"]),
+            read_price(request["price"], book, side) if limited else Decimal(),
+            self.market.now,
+            oflags=read_flags(request.get("oflags", "")),
+            timeinforce=timeinforce,
+            expires=expires,
+            userref=int(request.get("userref", 0)),
+            cl_ord_id=request.get("cl_ord_id", ""),
+            leverage=request.get("leverage", "none").replace("none", ""),
+            close=read_close(request),
+        )
+
+    def find_book(self, name: str) -> Book:
+        """Return a pair's book, or raise Refused."""
+        book = self.market.books.get(rename(name))
+        if not book:
+            raise Refused("EQuery:Unknown asset pair")
+        return book
+
+    def add(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Place an order, or only look whether it could be placed."""
+        order = self.build(request)
+        self.admit(order)
+        result = {"descr": order.describe()}
+        if request.get("validate", "").lower() == "true":
+            return [result]
+        self.count("addOrder", order.book)
+        self.place(order)
+        return [{**result, "txid": order.txid, **identity(order)}]
+
+    def amend(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Change an order's volume or price in place; only a smaller volume keeps its turn."""
+        kind = "cl_ord_id" if "cl_ord_id" in request else "txid"
+        check(request, kind)
+        check_deadline(request, self.market.now)
+        (order,) = self.find(request[kind], kind)
+        volume, price = Decimal(request.get("volume", order.volume)), order.price
+        if "limit_price" in request:
+            price = read_price(request["limit_price"], order.book, order.type)
+        if volume <= order.executed:
+            raise invalid("volume")
+        new = replace(order, volume=volume, price=price)
+        self.admit(new, order)
+        if (request.get("post_only") or "post" in order.oflags) and new.crosses:
+            raise Refused("EOrder:Invalid price")
+        self.count("amendOrder", order.book, order.changed or order.opened)
+        self.change(order, volume, price)
+        return [{"amend_id": self.txid("T"), **identity(order)}]
+
+    def change(self, order: Order, volume: Decimal, price: Decimal) -> None:
+        """Give an open order another volume and price; only a smaller volume keeps its turn."""
+        loses = volume > order.volume or price != order.price
+        if loses:
+            self.lift(order)
+        order.volume, order.price, order.changed = volume, price, self.market.now
+        fields = {"descr": order.descr(), "vol": lots(volume), "userref": order.userref}
+        why = {"amended": True, "amend_reason": "User requested"}
+        self.tell(order, lastupdated=stamp(order.changed), **fields, **why)
+        if order.lot:
+            order.lot.volume = order.left
+            order.sides[0].note(order.key, self.market.now)
+            order.book.commit()
+        else:
+            self.match(order)
+
+    def edit(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Put another order, with an id of its own, in the place of one that is untouched."""
+        if isinstance(request.get("validate"), bool):  # here both are taken
+            request = {**request, "validate": str(request["validate"])}
+        check(request, "orderid", "pair")
+        old = self.find_editable(request)
+        new = self.rebuild(old, request)
+        self.admit(new, old)
+        result = {"descr": new.describe(), "originaltxid": old.txid}
+        if request.get("validate", "").lower() == "true":
+            return [result]
+        self.count("editOrder", old.book, old.opened)
+        self.end(old, "canceled", "Order replaced")
+        self.place(new)
+        return [{**result, "txid": new.txid}]
+
+    def find_editable(self, request: dict[str, Any]) -> Order:
+        """Return the order that an editOrder means, or raise Refused."""
+        book = self.find_book(request["pair"])
+        try:
+            order = self.find(request["orderid"], "txid", "userref")[0]
+        except Refused:
+            raise Refused("EOrder:Invalid order") from None
+        if order.book is not book or order.cl_ord_id or order.close or order.executed:
+            raise Refused("EOrder:Invalid order")
+        return order
+
+    def rebuild(self, old: Order, request: dict[str, Any]) -> Order:
+        """Return an order that is another but for what editOrder's arguments change."""
+        price, flags = request.get("price"), request.get("oflags")
+        return replace(
+            old,
+            txid=self.txid("O"),
+            volume=Decimal(request.get("volume", old.volume)),
+            price=read_price(price, old.book, old.type) if price else old.price,
+            oflags=old.oflags if flags is None else read_flags(flags),
+            userref=int(request.get("newuserref", old.userref)),
+            opened=self.market.now,
+            changed=0.0,
+            status="pending",
+            lot=None,
+        )
+
+    def cancel_some(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Cancel orders by txid, userref and cl_ord_id, and return a result for each of these."""
+        for name in ("txid", "cl_ord_id"):
+            ids = request.get(name, [])
+            if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids):
+                raise invalid(name)
+        results = [self.cancel_one(name, "txid", "userref") for name in request.get("txid", ())]
+        results += [self.cancel_one(name, "cl_ord_id") for name in request.get("cl_ord_id", ())]
+        if not results:
+            raise invalid("txid")
+        return results
+
+    def cancel_one(self, name: str, *kinds: str) -> dict[str, Any]:
+        """Cancel what an id of such kinds names, and return the result."""
+        try:
+            orders = self.find(name, *kinds)
+        except Refused as refused:
+            return {"errorMessage": str(refused)}
+        for order in orders:
+            self.count("cancelOrder", order.book, order.changed or order.opened)
+            self.end(order, "canceled", "User requested")
+        return {}
+
+    def cancel_all(self, _: dict[str, Any]) -> list[dict[str, Any]]:
+        """Cancel every order, and return how many there were."""
+        orders = list(self.open.values())
+        for order in orders:
+            self.end(order, "canceled", "User requested")
+        return [{"count": len(orders)}]
+
+    def cancel_after(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Arm, or with 0 disarm, the timer that cancels every order."""
+        timeout = request.get("timeout")
+        if type(timeout) is not int or not 0 <= timeout <= DAY:
+            raise invalid("timeout")
+        now = self.market.now
+        self.trigger = now + timeout if timeout else None
+        return [{"currentTime": iso(now), "triggerTime": iso(now + timeout) if timeout else "0"}]
+
+
+REQUESTS: dict[str, Callable[[Account, dict[str, Any]], list[dict[str, Any]]]] = {
+    "addOrder": Account.add,
+    "amendOrder": Account.amend,
+    "editOrder": Account.edit,
+    "cancelOrder": Account.cancel_some,
+    "cancelAll": Account.cancel_all,
+    "cancelAllOrdersAfter": Account.cancel_after,
+}
