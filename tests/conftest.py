@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,13 +12,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from exchange import GREETING, Authority, Exchange, Peer, market
+from exchange import GREETING, Authority, Exchange, Peer
+from hypothesis import settings
+from practice import Practice
 
 import krakenws
 
 SCRIPT = Path(krakenws.__file__)
 TOKEN = "Token/With+Some=Signs"  # noqa: S105 - it opens nothing
 PATIENCE = 60  # seconds after which a process that should have ended is taken for hung
+
+# The tests try few examples by default; .ci/run sets HYPOTHESIS_PROFILE=thorough for many.
+settings.register_profile("default", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=300, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 GREETED = f"WebSocket -> Client: {GREETING}\n"
 
@@ -95,9 +103,33 @@ class Client:
         self.processes.append(process)
         return process
 
+    def time_out(self, *argv: str, say: Sequence[str] = (), **options: Any) -> Result:
+        """Run krakenws.py until it has dealt with what the exchange says; then its alarm rings.
+
+        The test sends the signal itself: no machine is too slow for that.
+        """
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(*say)
+            peer.sync()
+            self.barrier.wait()
+            peer.wait()
+
+        self.exchange.script = script
+        process = self.start(*argv, "-W0", **options)
+        self.barrier.wait()
+        return process.signal(signal.SIGALRM).end()
+
     def run(self, *argv: str, **options: Any) -> Result:
         """Run krakenws.py to its end."""
         return self.start(*argv, **options).end()
+
+
+def practise(peer: Peer) -> None:
+    """Be the practice exchange, to a client that has the tests' token."""
+    Practice(token=TOKEN).script(peer)
 
 
 @pytest.fixture(scope="session")
@@ -109,7 +141,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture
 def exchange(authority: Authority) -> Iterator[Exchange]:
     """Yield a running exchange, whose script the test may change."""
-    with Exchange(authority, market) as server:
+    with Exchange(authority, practise) as server:
         yield server
     assert not server.errors
 

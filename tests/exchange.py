@@ -5,23 +5,24 @@
 # ///
 """A local exchange: Kraken's WebSocket API v1 on loopback, under the real host names.
 
-    python tests/exchange.py [--replay FILE] COMMAND...
+    python tests/exchange.py [options] COMMAND...
 
-runs COMMAND against it and ends with COMMAND's exit status. A client needs no hook for this: it
-finds the exchange behind a CONNECT proxy (https_proxy), with a certificate for the real host names
-from an authority that the environment tells it to trust. The proxy leads nowhere else.
+runs COMMAND against it and ends with COMMAND's exit status; with bash for a COMMAND every client
+that is started there is on the practice exchange (practice.py). A client needs no hook for this:
+it finds the exchange behind a CONNECT proxy (https_proxy), with a certificate for the real host
+names from an authority that the environment tells it to trust. The proxy leads nowhere else.
 
-The tests use the same server with a script of their own instead of the market: a function of a
-Peer that says what the exchange does.
+The tests use the same server with a script of their own: a function of a Peer that says what the
+exchange does.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
-import random
 import signal
 import socket
 import socketserver
@@ -31,17 +32,18 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import trustme
+from practice import API_KEY, API_SECRET, FAULTS, Practice, parse_fault
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 
-HOSTS = ("ws.kraken.com", "ws-auth.kraken.com")
+REST_HOST = "api.kraken.com"
+HOSTS = ("ws.kraken.com", "ws-auth.kraken.com", REST_HOST)
 CHUNK = 65536
 
 GREETING = (
@@ -49,6 +51,7 @@ GREETING = (
     '"connectionID":14463420050456470503,"upcoming_maintenance":[],"emergency":[]}'
 )
 HEARTBEAT = '{"event":"heartbeat"}'
+TOKEN_FILE = Path(__file__).parent.parent / "WS_Token.example"
 
 
 class Gone(Exception):
@@ -185,12 +188,18 @@ class Exchange(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 100
 
-    def __init__(self, authority: Authority, script: Script) -> None:
+    def __init__(
+        self,
+        authority: Authority,
+        script: Script,
+        rest: Callable[[ssl.SSLSocket], None] | None = None,
+    ) -> None:
         super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
         self.authority = authority
         self.context = authority.context()
         self.script = script
-        self.refusals: list[Refusal] = []  # each answers one handshake
+        self.rest = rest  # serves the REST host, where there is one
+        self.refusals: Iterator[Refusal] = iter(())  # each answers one handshake
         self.faults: dict[str, Callable[[socket.socket], None]] = {}  # at "proxy", "tls", "http"
         self.dialled: list[str] = []
         self.received: list[str] = []
@@ -232,8 +241,11 @@ class Exchange(socketserver.ThreadingTCPServer):
         self.misbehave("tls", sock)
         with self.context.wrap_socket(sock, server_side=True) as tls:
             self.misbehave("http", tls)
+            if host == REST_HOST and self.rest:
+                self.rest(tls)
+                return
             peer = Peer(tls, self, host)
-            peer.handshake(self.refusals.pop(0) if self.refusals else None)
+            peer.handshake(next(self.refusals, None))
             self.script(peer)
 
     def misbehave(self, stage: str, sock: socket.socket) -> None:
@@ -261,83 +273,47 @@ class Exchange(socketserver.ThreadingTCPServer):
         return host
 
 
-def play(recording: Path) -> Script:
-    """Return a script that sends a recording, one message a line, once a request has come."""
+def play(recording: Path, pace: float) -> Script:
+    """Return a script that sends a recording, one message a line, once a request has come.
+
+    A heartbeat was sent a second after the one before, which is the only clock that a recording
+    has: PACE is how many seconds to wait at each, 0 to send everything at once.
+    """
 
     def script(peer: Peer) -> None:
         peer.greet()
         peer.receive()
-        peer.send(*recording.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        for message in recording.read_text(encoding="utf-8").rstrip("\n").split("\n"):
+            if pace and message == HEARTBEAT:
+                peer.receive(timeout=pace)
+            peer.send(message)
         peer.close(1000, "end of the recording")
 
     return script
 
 
-def public_data(name: str, pair: str, price: float, now: float) -> list[Any]:
-    """Return a message of a public feed at this price and time, in the exchange's shape."""
-    bid, ask, at, size = f"{price:.5f}", f"{price * 1.0001:.5f}", f"{now:.6f}", "0.50000000"
-    day = [bid, bid]
-    payload: Any = {
-        "ticker": {
-            **{"a": [ask, 0, size], "b": [bid, 0, size], "c": [bid, size]},
-            **{"v": [size, size], "p": day, "t": [1, 1], "l": day, "h": day, "o": day},
-        },
-        "book": {"as": [[ask, size, at]], "bs": [[bid, size, at]]},
-        "spread": [bid, ask, at, size, size],
-        "trade": [[bid, size, at, "b", "l", ""]],
-        "ohlc": [at, f"{now // 60 * 60 + 60:.6f}", bid, bid, bid, bid, bid, size, 1],
-    }
-    return [340, payload[name], name, pair]
-
-
-def market(peer: Peer) -> None:
-    """Answer every name as the exchange does, with prices that walk and nothing behind them."""
-    peer.greet()
-    feed: dict[str, Any] = {}
-    pairs: dict[str, float] = {}
-    while True:
-        message = peer.receive(timeout=1.0 if feed else None)
-        if message is None:
-            peer.send(HEARTBEAT)
-        else:
-            request = json.loads(message)
-            if request["event"] == "subscribe":
-                feed = request["subscription"]
-                pairs = subscribe(peer, feed, request.get("pair", []))
-            else:
-                peer.send(*replies(request))
-        for pair, price in pairs.items():
-            pairs[pair] = price * random.uniform(0.999, 1.001)
-            peer.send(public_data(feed["name"], pair, pairs[pair], time.time()))
-
-
-def subscribe(peer: Peer, feed: dict[str, Any], pairs: list[str]) -> dict[str, float]:
-    """Answer a subscription, and return the pairs with their prices."""
-    shown = {key: value for key, value in feed.items() if key != "token"}
-    status = {"event": "subscriptionStatus", "status": "subscribed", "subscription": shown}
-    channel = "-".join(str(value) for key, value in shown.items() if key != "reqid")
-    if not pairs:
-        peer.send({"channelName": channel, **status}, [[], feed["name"], {"sequence": 1}])
-    for pair in pairs:
-        peer.send({"channelID": 340, "channelName": channel, "pair": pair, **status})
-    return {pair: random.uniform(100, 50000) for pair in pairs}
-
-
-def replies(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what the exchange answers to a request that it accepts."""
-    event = request["event"]
-    reqid = {"reqid": request["reqid"]} if "reqid" in request else {}
-    if event == "ping":
-        return [{"event": "pong", **reqid}]
-    ok = {"event": f"{event}Status", "status": "ok", **reqid}
-    return {
-        "addOrder": [{"descr": "an order", "txid": "OXXXXX-XXXXX-XXXXXX", **ok}],
-        "amendOrder": [{"amend_id": "TXXXXX-XXXXX-XXXXXX", **ok}],
-        "editOrder": [{"descr": "an order", "txid": "OXXXXX-XXXXX-XXXXXX", **ok}],
-        "cancelOrder": [ok for _ in request.get("txid", [""])],
-        "cancelAll": [{"count": 0, **ok}],
-        "cancelAllOrdersAfter": [{"currentTime": "", "triggerTime": "0", **ok}],
-    }[event]
+def practise(options: argparse.Namespace, authority: Authority) -> Exchange:
+    """Return the practice exchange, its time running, and say on stderr what it is."""
+    token = TOKEN_FILE.read_text().split()[0]
+    practice = Practice(
+        options.seed, options.speed, options.token_life, token=token, faults=options.fault
+    )
+    exchange = Exchange(authority, practice.script, practice.rest)
+    if practice.refusal:
+        exchange.refusals = itertools.repeat(Refusal(*practice.refusal))
+    threading.Thread(target=practice.keep_time, args=(threading.Event(),), daemon=True).start()
+    folder = authority.bundle.parent
+    (folder / "api_key").write_text(API_KEY)
+    (folder / "api_secret").write_text(API_SECRET)
+    faults = ", ".join(practice.faults) or "none"
+    print(
+        "This is the practice exchange: no network, no account, no money."
+        f" Seed {options.seed}, faults: {faults}.\n"
+        f"Its token is the first line of {TOKEN_FILE}: copy that file to WS_Token.\n"
+        f"Its API key and secret, for fresh tokens, are in {folder}/api_key and api_secret.",
+        file=sys.stderr,
+    )
+    return exchange
 
 
 def run(command: list[str], environment: dict[str, str]) -> int:
@@ -354,18 +330,40 @@ def run(command: list[str], environment: dict[str, str]) -> int:
     return status if status >= 0 else 128 - status
 
 
-def main() -> int:
-    """Run the command of the command line against the exchange."""
-    parser = argparse.ArgumentParser(description="Run a command against a local exchange.")
-    parser.add_argument("--replay", metavar="FILE", type=Path, help="messages to send, one a line")
-    parser.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+def parse_options() -> argparse.Namespace:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(
+        description="Run a command against a local Kraken: the practice exchange, or a recording.",
+        epilog="faults: " + "; ".join(f"{name}: {fault.about}" for name, fault in FAULTS.items()),
+    )
+    option = parser.add_argument
+    option("--seed", metavar="N", type=int, default=0, help="the same market for the same N")
+    option("--speed", metavar="X", type=float, default=1.0, help="market seconds a second")
+    option("--token-life", metavar="S", type=float, default=900.0, help="seconds a token lasts")
+    option("--fault", metavar="NAME[=S]", action="append", default=[], help="what goes wrong")
+    option("--replay", metavar="FILE", type=Path, help="send the messages of FILE, one a line")
+    option("--pace", metavar="S", type=float, default=0.0, help="seconds at each heartbeat of FILE")
+    option("command", metavar="COMMAND", nargs=argparse.REMAINDER)
     options = parser.parse_args()
     if not options.command:
         parser.error("no command to run")
-    script = play(options.replay) if options.replay else market
+    try:
+        list(map(parse_fault, options.fault))
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+def main() -> int:
+    """Run the command of the command line against the exchange."""
+    options = parse_options()
     with tempfile.TemporaryDirectory() as folder:
         authority = Authority(Path(folder))
-        with Exchange(authority, script) as exchange:
+        if options.replay:
+            exchange = Exchange(authority, play(options.replay, options.pace))
+        else:
+            exchange = practise(options, authority)
+        with exchange:
             return run(options.command, exchange.environment())
 
 

@@ -184,7 +184,7 @@ class Tokens:
 class Practice:
     """The practice exchange, for all of its connections."""
 
-    def __init__(  # noqa: PLR0913 - one for each option of the command line, and a clock
+    def __init__(
         self,
         seed: int = 0,
         speed: float = 1.0,

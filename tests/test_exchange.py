@@ -32,8 +32,9 @@ def test_exit_status(command: list[str], status: int) -> None:
 def test_any_directory(tmp_path: Path) -> None:
     """The client under its default addresses reaches it, from any directory."""
     command = [*COMMAND, sys.executable, str(SCRIPT), "-rqC1", "ping", "reqid=5"]
-    result = Process(command, cwd=tmp_path).end()
-    assert result == (0, '{"event":"pong","reqid":5}\n', "")
+    status, out, err = Process(command, cwd=tmp_path).end()
+    assert (status, out) == (0, '{"event":"pong","reqid":5}\n')
+    assert err.startswith("This is the practice exchange")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
