@@ -309,6 +309,26 @@ def test_amend_keeps_its_turn(desk: Desk) -> None:
     assert desk.told[-1][1]["descr"]["price"] == "50001.00000"
 
 
+def test_amend_within_view(desk: Desk) -> None:
+    """An order that moves within a book's view pushes no level out that is still to be seen."""
+    client, messages = Client(10), record(desk.market, BookFeed("book", desk.book, 10))
+    first, second = (-desk.book.bids.keys[place] + desk.book.pair.tick for place in (2, 4))
+    order = desk.place(price=f"{first}")
+    desk.ask_for("amendOrder", txid=order.txid, limit_price=f"{second}")
+    for message in messages:
+        client.receive(message)
+    assert [price for price, _ in client.best("b")][4] == f"{second:.5f}"
+
+
+def test_own_money_is_not_in_the_way(desk: Desk) -> None:
+    """What an order holds pays for the order that it becomes."""
+    order = desk.place(volume="4")
+    (answer,) = desk.ask_for("amendOrder", txid=order.txid, limit_price="50001")
+    assert answer["status"] == "ok"
+    (answer,) = desk.ask_for("editOrder", orderid=order.txid, pair="XBT/USD", price="50002")
+    assert answer["status"] == "ok"
+
+
 def test_amend_by_name(desk: Desk) -> None:
     """An order is amended by its cl_ord_id as well, which comes back; it may trade at once."""
     order = desk.place(cl_ord_id="mine")
