@@ -96,7 +96,7 @@ def test_limit_order_rests_and_fills(desk: Desk) -> None:
         client.receive(message)
     seen = len(messages)
     assert client.best("b")[0] == (f"{price:.5f}", "0.50000000")
-    desk.market.advance(START + 120)
+    desk.market.advance(START + 600)
     assert desk.statuses(order.txid) == ["pending", "open", "closed"]
     assert sum(fill.trade.volume for (fill,) in desk.fills) == Decimal("0.5")
     assert {fill.trade.price for (fill,) in desk.fills} == {price}
