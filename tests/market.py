@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 DEPTHS = (10, 25, 100, 500, 1000)
 INTERVALS = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)  # minutes
 
-STEP = 0.25  # seconds, in which a crowd acts a few times
+ACT = 1 / 32  # seconds between a crowd's acts
+STEP = 6 * ACT  # in which it moves the price once, and acts in each of its ways
 LEVELS = 1100  # on each side: some more than the deepest feed shows
 SPARE = 50  # levels more than that before the worst ones go
 DAY = 86400
@@ -387,14 +388,16 @@ class Crowd:
             elif len(side.keys) < LEVELS:
                 self.extend(side)
 
-    def step(self, begin: float) -> None:
-        """Do what is done in the time of one step."""
+    def move(self) -> None:
+        """Let the price move, with what that brings about."""
         self.walk()
-        acts = (self.cross, self.quote, self.hit, self.cancel, self.quote, self.tidy)
-        for number, act in enumerate(acts):
-            self.book.now = begin + STEP * number / len(acts)
-            act()
-            self.book.commit()
+        self.cross()
+
+    def act(self, number: int) -> None:
+        """Do what is to be done at this number's turn."""
+        acts = (self.move, self.quote, self.hit, self.cancel, self.quote, self.tidy)
+        acts[number % len(acts)]()
+        self.book.commit()
 
 
 class Market:
@@ -404,19 +407,19 @@ class Market:
         self, seed: int = 0, start: float = 0.0, pairs: Iterable[Pair] = PAIRS.values()
     ) -> None:
         self.now = self.start = start
-        self.steps = 0
+        self.acts = 0  # that each crowd has done
         self.listeners: list[Callable[[Act], None]] = []  # told of every act
-        self.timers: list[Callable[[float], None]] = []  # told what time it is, at every step
+        self.timers: list[Callable[[float], None]] = []  # told what time it is, at every act
         self.books = {pair.name: Book(pair, self.listeners) for pair in pairs}
         self.crowds = [Crowd(book, seed, start) for book in self.books.values()]
 
     def advance(self, now: float) -> None:
         """Let time pass until now; it never goes back."""
-        while (begin := self.start + self.steps * STEP) + STEP <= now:
-            self.reach(begin)
+        while (moment := self.start + (self.acts + 1) * ACT) <= now:
+            self.reach(moment)
             for crowd in self.crowds:
-                crowd.step(begin)
-            self.steps += 1
+                crowd.act(self.acts)
+            self.acts += 1
         self.reach(max(now, self.now))
 
     def reach(self, now: float) -> None:

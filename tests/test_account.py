@@ -96,7 +96,7 @@ def test_limit_order_rests_and_fills(desk: Desk) -> None:
         client.receive(message)
     seen = len(messages)
     assert client.best("b")[0] == (f"{price:.5f}", "0.50000000")
-    desk.market.advance(START + 120)
+    desk.market.advance(START + 600)
     assert desk.statuses(order.txid) == ["pending", "open", "closed"]
     assert sum(fill.trade.volume for (fill,) in desk.fills) == Decimal("0.5")
     assert {fill.trade.price for (fill,) in desk.fills} == {price}
@@ -307,6 +307,26 @@ def test_amend_keeps_its_turn(desk: Desk) -> None:
     assert desk.book.bids.levels[Decimal(-50001)].lots[-1].owner is order
     assert desk.told[-1][1]["amended"] is True
     assert desk.told[-1][1]["descr"]["price"] == "50001.00000"
+
+
+def test_amend_within_view(desk: Desk) -> None:
+    """An order that moves within a book's view pushes no level out that is still to be seen."""
+    client, messages = Client(10), record(desk.market, BookFeed("book", desk.book, 10))
+    first, second = (-desk.book.bids.keys[place] + desk.book.pair.tick for place in (2, 4))
+    order = desk.place(price=f"{first}")
+    desk.ask_for("amendOrder", txid=order.txid, limit_price=f"{second}")
+    for message in messages:
+        client.receive(message)
+    assert [price for price, _ in client.best("b")][4] == f"{second:.5f}"
+
+
+def test_own_money_is_not_in_the_way(desk: Desk) -> None:
+    """What an order holds pays for the order that it becomes."""
+    order = desk.place(volume="4")
+    (answer,) = desk.ask_for("amendOrder", txid=order.txid, limit_price="50001")
+    assert answer["status"] == "ok"
+    (answer,) = desk.ask_for("editOrder", orderid=order.txid, pair="XBT/USD", price="50002")
+    assert answer["status"] == "ok"
 
 
 def test_amend_by_name(desk: Desk) -> None:

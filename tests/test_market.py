@@ -87,6 +87,8 @@ class Client:
             return
         for name in ("a", "b"):
             self.apply(name, payload.get(name, []))
+            shown = [Decimal(row[0]) for row in payload.get(name, []) if Decimal(row[1])]
+            assert set(shown) <= set(self.sides[name])  # nothing out of view is sent
         assert payload["c"] == self.checksum()
         assert [("c" in part) for part in message[1:-2]] == [False] * (len(message) - 4) + [True]
         self.checked += 1

@@ -435,6 +435,21 @@ def test_books_hold_on_the_wire(floor: Floor) -> None:
     assert all(client.checked > 50 for client in clients.values())
 
 
+def test_time_never_goes_back(floor: Floor) -> None:
+    """Whoever trades, the crowd or the account: no message is older than the one before it."""
+    buy = order(ordertype="market")
+    orders = [lambda: floor.private(buy) and {"event": "ping"}, 0.3] * 10
+    sent = floor.talk(public("trade"), public("spread"), *orders)
+    feeds = [message for message in sent if isinstance(message, list)]
+    times = [
+        float(message[1][2] if message[-2] == "spread" else row[2])
+        for message in feeds
+        for row in message[1]
+    ]
+    assert times == sorted(times)
+    assert len(set(times)) > 20
+
+
 def test_speed() -> None:
     """At ten times the speed, ten seconds of the market pass in one."""
     floor = Floor(speed=10)
