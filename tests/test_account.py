@@ -87,8 +87,9 @@ def desk() -> Desk:
     return Desk()
 
 
-def test_limit_order_rests_and_fills(desk: Desk) -> None:
+def test_limit_order_rests_and_fills() -> None:
     """A limit order rests in the market's book until the market reaches it, and fills there."""
+    desk = Desk(1)  # whose price falls
     client, messages = Client(10), record(desk.market, BookFeed("book", desk.book, 10))
     price = desk.bid + desk.book.pair.tick
     order = desk.place(price=f"{price}", volume="0.5")
@@ -96,7 +97,7 @@ def test_limit_order_rests_and_fills(desk: Desk) -> None:
         client.receive(message)
     seen = len(messages)
     assert client.best("b")[0] == (f"{price:.5f}", "0.50000000")
-    desk.market.advance(START + 600)
+    desk.market.advance(START + 60)
     assert desk.statuses(order.txid) == ["pending", "open", "closed"]
     assert sum(fill.trade.volume for (fill,) in desk.fills) == Decimal("0.5")
     assert {fill.trade.price for (fill,) in desk.fills} == {price}
