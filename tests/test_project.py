@@ -10,6 +10,7 @@ from typing import Any
 import exchange
 import pytest
 from conftest import SCRIPT
+from practice import PRACTICE_TOKEN
 
 import krakenws
 
@@ -58,3 +59,8 @@ def test_executable(path: Path) -> None:
 def test_token_is_ignored_by_git() -> None:
     """A token is not committed by accident."""
     assert "WS_Token" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_practice_token() -> None:
+    """The example's token is the one that is good on the practice exchange."""
+    assert exchange.TOKEN_FILE.read_text().split()[0] == PRACTICE_TOKEN
