@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""The client's speed beside that of others. Not a test: nothing is asserted.
+
+    python tests/bench.py [--runs 5]
+
+prints one table: medians of several runs, all against the same local exchange over TLS, with stdout
+into a pipe that is read as fast as it comes. "defaults" is the least that one can write with
+websocket-client and its defaults, which is also what the original does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from exchange import CHUNK, Authority, Exchange, Peer, Script, frame
+from market import BookFeed, Feed, Market
+from practice import PRACTICE_TOKEN, Practice
+from soak import peak
+
+SCRIPT = Path(__file__).parent.parent / "krakenws.py"
+URL = "wss://ws.kraken.com/"
+ACCEPTED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
+LAST = '{"event":"the last one"}'
+DEFAULTS = f"""
+from websocket import create_connection
+ws = create_connection("{URL}")
+while message := ws.recv():
+    print(message)
+"""
+
+
+def clients() -> dict[str, list[str]]:
+    """Return the clients that are installed, by name, as commands that print what they receive."""
+    python = sys.executable
+    beside = Path(python).parent
+    found = {
+        "krakenws -r": [python, str(SCRIPT), "-r", "ticker", "XBT/USD"],
+        "defaults": [python, "-c", DEFAULTS],
+        "wsdump -r": [str(beside / "wsdump"), "-r", URL],
+        "python -m websockets": [python, "-m", "websockets", URL],
+        "websocat": ["websocat", "-E", URL],
+        "wscat": ["wscat", "-c", URL],
+    }
+    return {name: command for name, command in found.items() if shutil.which(command[0])}
+
+
+class Run(NamedTuple):
+    """What was measured of one run."""
+
+    start: float  # seconds from the start to the first line
+    flow: float  # seconds from there to the last line
+    cpu: float  # seconds, from the start to the end
+    peak: float  # MiB
+
+
+def flood(message: bytes, count: int) -> Script:
+    """Return a script that sends a frame COUNT times."""
+    batch = max(1, CHUNK // len(message))
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.send(ACCEPTED)
+        for _ in range(count // batch):
+            peer.sock.sendall(message * batch)
+        peer.send(LAST)
+        peer.close()
+
+    return script
+
+
+def measure(exchange: Exchange, command: Sequence[str]) -> Run:
+    """Run a client until it has printed the last message."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        env=exchange.environment(),
+        stdin=subprocess.PIPE,  # and open: some clients end with their input
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        assert process.stdout
+        output, first = b"", 0.0
+        while LAST.encode() not in output:
+            data = os.read(process.stdout.fileno(), CHUNK)
+            if not data:
+                raise RuntimeError(f"{command[0]} ended early")
+            first = first or time.perf_counter()
+            output = output[-len(LAST) :] + data
+        last = time.perf_counter()
+        most = peak(process.pid) / 1024
+        process.kill()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Run(first - begin, last - first, cpu, most)
+
+
+def elapsed(command: Sequence[str], environment: dict[str, str], folder: Path) -> float:
+    """Return how many seconds a command takes."""
+    begin = time.perf_counter()
+    subprocess.run(
+        command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, check=True, timeout=60
+    )
+    return time.perf_counter() - begin
+
+
+def compare(authority: Authority, message: bytes, count: int, runs: int) -> dict[str, Run]:
+    """Return for each client the medians of its runs, taken in turns."""
+    found = clients()
+    taken: dict[str, list[Run]] = {name: [] for name in found}
+    for _ in range(runs):
+        for name, command in found.items():
+            with Exchange(authority, flood(message, count)) as exchange:
+                taken[name].append(measure(exchange, command))
+    return {name: Run(*map(statistics.median, zip(*each))) for name, each in taken.items()}
+
+
+def show(title: str, count: int, results: dict[str, Run]) -> None:
+    """Print a part of the table."""
+    print(f"\n| {title} | messages/s | ratio | CPU \u00b5s/message | first line ms | peak MiB |")
+    print("|---|---:|---:|---:|---:|---:|")
+    base = results["defaults"]
+    for name, run in results.items():
+        row = [
+            f"{count / run.flow:,.0f}",
+            f"{base.flow / run.flow:.1f}",
+            f"{run.cpu / count * 1e6:,.0f}",
+            f"{run.start * 1000:.0f}",
+            f"{run.peak:.0f}",
+        ]
+        print(f"| {name} | {' | '.join(row)} |")
+
+
+def show_times(authority: Authority, folder: Path, runs: int) -> None:
+    """Print how long the shortest things take, start and end included."""
+    (folder / "WS_Token").write_text(PRACTICE_TOKEN)
+    python = [sys.executable]
+    order = "addOrder pair=XBT/USD type=buy ordertype=limit price=9000 volume=0.01"
+    cases = {
+        "python -c pass": [*python, "-c", "pass"],
+        "python -c 'import websocket'": [*python, "-c", "import websocket"],
+        "krakenws --version": [*python, str(SCRIPT), "--version"],
+        "krakenws -C 1 ping": [*python, str(SCRIPT), "-C1", "ping"],
+        "krakenws -C 1 addOrder": [*python, str(SCRIPT), "-C1", *order.split()],
+    }
+    print("\n| whole command | ms |\n|---|---:|")
+    for name, command in cases.items():
+        times = []
+        for _ in range(runs):
+            with Exchange(authority, Practice().script) as exchange:
+                times.append(elapsed(command, exchange.environment(), folder))
+        print(f"| `{name}` | {statistics.median(times) * 1000:.0f} |")
+
+
+def main() -> int:
+    """Measure, and print the table."""
+    parser = argparse.ArgumentParser(description="Measure the client beside others.")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=50_000)
+    parser.add_argument("--snapshots", type=int, default=500)
+    options = parser.parse_args()
+    book = Market().books["XBT/USD"]
+    small, large = (
+        frame(Feed("ticker", book).opening()[0]),
+        frame(BookFeed("book", book, 1000).opening()[0]),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority(Path(folder))
+        for title, message, count in (
+            (f"ticker, {len(small)} bytes", small, options.messages),
+            (f"book-1000 snapshot, {len(large):,} bytes", large, options.snapshots),
+        ):
+            show(title, count, compare(authority, message, count, options.runs))
+        show_times(authority, Path(folder), options.runs)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
