@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 from conftest import GREETED, SCRIPT, TOKEN, Client, answer, got, sent
-from exchange import HEARTBEAT, Peer, Refusal, frame
+from exchange import HEARTBEAT, Authority, Exchange, Peer, Refusal, frame
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from websockets.frames import Opcode
 
 import krakenws
@@ -603,6 +606,82 @@ class TestConnection:
         client.exchange.script = script
         assert client.run("ticker", "XBT/USD", "-rqC2") == (0, f"{large}\n" * 2, "")
 
+    def test_name_not_found(self, client: Client) -> None:
+        """A host that has no address is said as the system says it."""
+        client.patch("def getaddrinfo(*_, **__): raise socket.gaierror(-2, 'not known')")
+        result = client.run("ticker", "XBT/USD")
+        assert result == (1, connection("[Errno -2] not known"), "")
+
+    def test_name_look_up_hangs(self, client: Client) -> None:
+        """A name look-up can't be interrupted, and yet doesn't delay the end."""
+        client.patch("def getaddrinfo(*_, **__): print('looking', flush=True); time.sleep(1000)")
+        process = client.start("ticker", "XBT/USD")
+        process.read_until("looking")
+        assert process.signal(signal.SIGINT).end() == (1, connection("stopped by SIGINT"), "")
+        result = client.run("ticker", "XBT/USD", "--idle-timeout", "0.2")
+        assert result.out.endswith(connection("no connection within 0.2 seconds"))
+
+    def test_unreachable(self, client: Client) -> None:
+        """A host that answers no packet is given up at the limit on connecting."""
+        with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            for filling in (first, second):  # the queue: what comes next gets no answer
+                filling.setblocking(False)
+                filling.connect_ex(full.getsockname())
+            client.environment["https_proxy"] = f"http://127.0.0.1:{full.getsockname()[1]}"
+            result = client.run("ticker", "XBT/USD", "--idle-timeout", "0.5")
+        assert result == (1, connection("no connection within 0.5 seconds"), "")
+
+    def test_binary(self, client: Client) -> None:
+        """A binary message, which v1 doesn't send, is a line like any other."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(SUBSCRIBED)
+            peer.sock.sendall(frame(DATA.encode(), Opcode.BINARY))
+            peer.wait()
+
+        client.exchange.script = script
+        assert client.run("ticker", "XBT/USD", "-rqC1") == (0, f"{DATA}\n", "")
+
+    def test_pings_in_a_flood(self, client: Client) -> None:
+        """In a flood, too, every ping is answered, in its turn."""
+        pongs: list[bytes] = []
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(SUBSCRIBED)
+            for number in range(20):
+                peer.sock.sendall(frame(DATA) * 500 + frame(b"%d" % number, Opcode.PING))
+            pongs.extend(bytes(peer.next_event().data) for _ in range(20))
+            peer.close()
+
+        client.exchange.script = script
+        result = client.run("ticker", "XBT/USD", "-rq")
+        assert result == (1, f"{DATA}\n" * 10_000, messages("1000"))
+        assert pongs == [b"%d" % number for number in range(20)]
+
+    @settings(max_examples=10)
+    @given(data=st.binary(max_size=200), opcode=st.sampled_from([None, *Opcode]))
+    @example(data=b"\x88\x7e" + b"\x7f" * 200, opcode=None)
+    @example(data=b"\x03", opcode=Opcode.CLOSE)
+    @example(data=b"\x03\xe7\xff", opcode=Opcode.CLOSE)
+    def test_any_bytes(self, authority: Authority, data: bytes, opcode: Opcode | None) -> None:
+        """Whatever the exchange sends: a clean end, and UTF-8 on stdout."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.sock.sendall(data if opcode is None else frame(data, opcode))
+
+        with Exchange(authority, script) as exchange, tempfile.TemporaryDirectory() as folder:
+            result = Client(exchange, Path(folder)).run("ticker", "XBT/USD", "--idle-timeout", "5")
+        assert (result.status, result.err) == (1, "")
+        assert result.out.splitlines()[-1].startswith("WebSocket ")
+
 
 class TestSignals:
     """How it is stopped."""
@@ -819,6 +898,27 @@ class TestOutput:
         data = json.dumps(["x" * 1_000_000])
         client.exchange.script = answer(SUBSCRIBED, *[data] * 3)
         assert client.run("ticker", "XBT/USD", "-rqC3") == (0, f"{data}\n" * 3, "")
+
+    def test_slow_reader(self, client: Client) -> None:
+        """A reader that takes its time gets every line."""
+        client.exchange.script = answer(SUBSCRIBED, *[json.dumps([n] * 5000) for n in range(50)])
+        process = client.start("ticker", "XBT/USD", "-rqC50")
+        for number in range(50):
+            assert process.read_until("]") == json.dumps([number] * 5000) + "\n"
+        assert process.end() == (0, "", "")
+
+    def test_closed_stdin(self, client: Client) -> None:
+        """A closed stdin is of no interest."""
+        client.exchange.script = answer(SUBSCRIBED, DATA)
+        result = client.run("ticker", "XBT/USD", "-rqC1", preexec_fn=lambda: os.close(0))
+        assert result == (0, f"{DATA}\n", "")
+
+    def test_read_only_directory(self, client: Client) -> None:
+        """Nothing is ever written into the current directory."""
+        before = sorted(client.folder.iterdir())
+        client.folder.chmod(0o500)
+        assert client.run("-rqC1", "cancelAll").status == 0
+        assert sorted(client.folder.iterdir()) == before
 
     def test_file(self, client: Client) -> None:
         """Into a file, SIGTERM leaves every line that came."""

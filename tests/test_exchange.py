@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -96,3 +97,38 @@ def test_receive_takes_text_only(client: Client) -> None:
     client.exchange.script = script
     assert client.run("-rqC1", "ping").status == 0
     assert client.exchange.received == ['{"event":"ping"}']
+
+
+def test_leaves_before_it_asks(client: Client) -> None:
+    """A client that connects and goes again is nobody's fault."""
+    with socket.create_connection(("127.0.0.1", client.exchange.server_address[1])):
+        pass
+    assert client.run("-rqC1", "ping").status == 0
+
+
+def test_pace(client: Client) -> None:
+    """At its own pace a recording waits at each heartbeat, and a client may leave meanwhile."""
+    recording = client.folder / "recording"
+    recording.write_text(f"[1]\n{exchange.HEARTBEAT}\n[2]\n{exchange.HEARTBEAT}\n[3]\n")
+    client.exchange.script = exchange.play(recording, pace=0.01)
+    assert client.run("-rqC3", "ticker", "XBT/USD") == (0, "[1]\n[2]\n[3]\n", "")
+    client.exchange.script = exchange.play(recording, pace=3600)
+    assert client.run("-rqC1", "ticker", "XBT/USD") == (0, "[1]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (["--fault", "503"], 1, "WebSocket connection failed (HTTP 503 Service Unavailable)\n"),
+        (["--fault", "429"], 1, "WebSocket connection failed (HTTP 429 Too Many Requests)\n"),
+        (["--fault", "cloudflare=0"], 1, "1001 CloudFlare WebSocket proxy restarting)\n"),
+        (["--fault", "nosuch"], 2, "no fault is called nosuch"),
+        (["--fault", "drop=soon"], 2, "could not convert"),
+    ],
+)
+def test_faults(options: list[str], status: int, words: str, tmp_path: Path) -> None:
+    """Faults are switched on by name; a wrong one is a usage error."""
+    command = [*COMMAND, *options, sys.executable, str(SCRIPT), "ticker", "XBT/USD"]
+    result = Process(command, cwd=tmp_path).end()
+    assert result.status == status
+    assert words in result.out + result.err
