@@ -23,6 +23,7 @@ import queue
 import random
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -38,11 +39,12 @@ PUBLIC = "wss://ws.kraken.com/"
 PRIVATE = "wss://ws-auth.kraken.com/"
 
 TOKEN_FILE = "WS_Token"  # noqa: S105 - a name, not a secret
+RECENT_TOKENS = 20  # of one run, that are masked: a token is good for 15 minutes
 MASK = "***"  # what is printed in the token's place
 
 ANSWER_SECONDS = 3.0  # ping and requests: the whole run, connecting included
 IDLE_SECONDS = 30.0  # the exchange sends a heartbeat a second: silence means a dead link
-MOST_SECONDS = 1e8  # three years; the system's timers end somewhere beyond
+MOST_SECONDS = 1e6  # eleven days; twice as much is near what poll() can count in milliseconds
 CLOSE_SECONDS = 0.25  # how long the exchange's half of a closing handshake is waited for
 STUCK_SECONDS = 0.3  # how long, once the run is to end, an output that blocks is waited for
 MOST_DELAY_SECONDS = 60.0  # between two connections
@@ -54,7 +56,7 @@ MOST_CONNECTIONS, CONNECTIONS_SECONDS = 150, 600.0
 DONE, FAILED, UNKNOWN, TIMED_OUT = 0, 1, 3, 124
 STATUSES = {
     DONE: "done: a feed that ran until it was stopped, a pong, an accepted request",
-    FAILED: "failed; of a request: certainly not in effect",
+    FAILED: "failed; of a request: certainly not in effect (cancelOrder: not for every id)",
     UNKNOWN: "a request was sent and its fate is unknown: it may be live",
     TIMED_OUT: "the time limit came before the count was reached",
 }
@@ -63,7 +65,8 @@ UNKNOWN_FATE = (
 )
 
 SWITCHING_PROTOCOLS = 101  # the HTTP status of an open WebSocket
-CLOSE_FRAME = 8  # its opcode: RFC 6455, section 5.2
+CLOSE_FRAME, NORMAL_CLOSURE = 8, b"\x03\xe8"  # opcode and code 1000: RFC 6455, 5.2 and 7.4.1
+CHUNK_BYTES = 65536  # of what comes after the close frame, read and forgotten
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 NUMBER = re.compile(INTEGER.pattern + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?")
@@ -197,6 +200,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """Raise Failure."""
+        if message.startswith("unrecognized"):  # their values, and other words, may be secrets
+            names = [word.partition("=")[0] for word in message.split() if word[0] == "-"]
+            message = f"unrecognized arguments: {' '.join(names)}"
         raise Failure(f"{usage()}\n{message}")
 
 
@@ -232,7 +238,7 @@ def build_parser() -> Parser:
     option("-C", "--count", metavar="N", type=count, help="stop after N messages of data")
     option("-W", "--max-time", metavar="S", type=seconds, help="stop after S seconds")
     option("--idle-timeout", metavar="S", type=seconds, help="silence that counts as a dead link")
-    option("--reconnect", metavar="S", type=seconds, help="connect again, after S seconds or more")
+    option("--reconnect", metavar="S", type=seconds, help="connect again, after about S seconds")
     option("--token-file", metavar="FILE", help="read the token from FILE")
     option("--token-command", metavar="CMD", help="take the token from what CMD prints")
     option("-n", "--dry-run", action="store_true", help="print the request and don't send it")
@@ -242,9 +248,10 @@ def build_parser() -> Parser:
 
 
 def parse_options(argv: list[str], options: Options) -> None:
-    """Fill in OPTIONS from the command line, or raise Failure; --raw counts even then."""
+    """Fill in OPTIONS from the command line, or raise Failure; --raw is filled in even then."""
     end = argv.index("--") if "--" in argv else len(argv)
     parser = build_parser()
+    options.raw = any(re.fullmatch("--raw|-[rqnh]*r.*", word) for word in argv[:end])
     parser.parse_intermixed_args(argv[:end], options)
     options.words = [*options.words, *argv[end + 1 :]] or ["ping"]
     for word in options.words:
@@ -255,7 +262,7 @@ def parse_options(argv: list[str], options: Options) -> None:
     if options.help or options.version:
         return
     if options.words[0] not in TABLE:
-        raise Failure(usage())
+        parser.error(f"no feed or endpoint is called {options.words[0]}")
     if options.reconnect is not None and not TABLE[options.words[0]].feed:
         parser.error("--reconnect is for feeds: no request is ever sent twice")
     if options.token_file is not None and options.token_command is not None:
@@ -277,13 +284,11 @@ def read_token(options: Options) -> str:
             continue
         except (OSError, ValueError):  # Not passed over for the next: that may be another account
             break
-    raise Failure(f"WebSocket authentication token missing ({options.token_file or TOKEN_FILE})")
+    raise Failure(f"WebSocket authentication token missing ({files[0]})")
 
 
 def token_from_command(command: str, limit: float) -> str:
     """Return the token that a shell command prints within LIMIT seconds, or raise Failure."""
-    import subprocess
-
     try:
         output = subprocess.run(  # noqa: S602 - the command is the user's own
             command,
@@ -347,9 +352,9 @@ def split_parameters(words: Iterable[str], reserved: tuple[str, ...]) -> dict[st
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise Failure(f"Parameter {word} has no value: write {word}=value")
+            raise Failure(f"Parameter {word} is not of the form name=value")
         if not name:
-            raise Failure(f"Parameter {word} has no name: write name{word}")
+            raise Failure(f"Parameter {word} has no name")
         if name in reserved:
             raise Failure(f"Parameter {name} can't be given: the client sets it")
         if name in parameters:
@@ -360,16 +365,20 @@ def split_parameters(words: Iterable[str], reserved: tuple[str, ...]) -> dict[st
 
 def split_pairs(row: Row, words: list[str]) -> tuple[list[str], list[str]]:
     """Return the pairs and the name=value words; a bare number becomes one of these."""
-    pairs, number, rest = [], 0, []
+    pairs: list[str] = []
+    rest: list[str] = []
+    number = 0
     for word in words:
         if "=" in word:
             rest.append(word)
         elif word.isdecimal():
             number = decimal(word)
         else:
+            if pairs == [""]:  # as in the original, where the next pair takes its place
+                pairs.clear()
             pairs.append(pair_name(word))
     if not pairs:
-        raise Failure(usage())
+        raise Failure(f"{usage()}\nA market feed needs a pair")
     if row.number and number:  # 0 stands for the default, as in the original
         rest.insert(0, f"{row.number}={number}")
     return pairs, rest
@@ -439,7 +448,7 @@ def parse_event(message: str) -> dict[str, Any]:
 class Session:
     """What is asked of the exchange, how far it has got and what was answered."""
 
-    row = TABLE["ping"]
+    row = TABLE["ping"]  # until the command line is read
     answer = ""
     due = 1
 
@@ -449,6 +458,7 @@ class Session:
         self.sent = False
         self.accepted = 0
         self.errors: list[str] = []
+        self.whole = False  # whether one of the errors goes for the whole request
         self.data = 0  # messages of a feed, over all connections
         self.live = False  # whether a feed has ever brought data or an accepted subscription
 
@@ -460,11 +470,18 @@ class Session:
         self.stage = "connection"
         self.accepted = 0
         self.errors = []
+        self.whole = False
 
     @property
     def complete(self) -> bool:
         """Whether every reply that is due has come."""
-        return self.accepted + len(self.errors) >= self.due
+        return self.whole or self.accepted + len(self.errors) >= self.due
+
+    @property
+    def contradicted(self) -> bool:
+        """Whether the exchange refused what it then accepted."""
+        many = self.whole or self.accepted + len(self.errors) > self.due
+        return many and self.accepted > 0 and bool(self.errors)
 
     @property
     def refused(self) -> bool:
@@ -478,18 +495,21 @@ class Session:
             return False
         return self.data >= self.options.count if self.row.feed else self.complete
 
-    def note(self, event: dict[str, Any]) -> None:
-        """Take in what came after the request was sent: an event, or {} for all else."""
+    def note(self, message: str, event: dict[str, Any]) -> None:
+        """Take in a message that came after the request was sent, and its members if any."""
         kind = event.get("event")
         status = "ok" if kind == "pong" else event.get("status")
+        if self.complete and not self.row.feed and status not in ACCEPTED:
+            return  # the answer stands
         if kind == "error" or (status == "error" and kind in (self.answer, *REFUSALS)):
             self.errors.append(str(event.get("errorMessage")))
             if kind != self.answer or (self.row.feed and "pair" not in event):
-                self.due = 0  # one reply for the whole request: no other will come
-        elif kind not in HOUSEKEEPING:
-            self.live = True
-            self.data += not event
-            self.accepted += kind == self.answer and status in ACCEPTED
+                self.whole = True
+        elif kind == self.answer and status in ACCEPTED:
+            self.accepted += 1
+        elif message.lstrip().startswith("["):
+            self.data += 1
+        self.live = bool(self.live or self.accepted or self.data)
 
     def explain(self, error: BaseException) -> str:
         """Return the sentence for what ended a connection or the run."""
@@ -504,11 +524,12 @@ class Session:
         END is what cut the run short, or None where it came to its own end.
         """
         sentence = self.explain(end) if end else ""
-        if self.sent and self.complete and not self.row.feed:
+        if self.sent and self.complete and not self.row.feed and not self.contradicted:
             return FAILED if self.errors else DONE, sentence if isinstance(end, OutputLost) else ""
         if self.sent and self.row.trading:
             return UNKNOWN, f"{sentence}\n{UNKNOWN_FATE}".strip()
-        if self.options.count and isinstance(end, TimeLimit) and not self.row.trading:
+        late = self.options.count and isinstance(end, TimeLimit) and not self.finished
+        if late and not self.row.trading:
             return TIMED_OUT, "" if self.live else sentence
         stopped = self.row.feed and self.live and (isinstance(end, Stop) or not sentence)
         return (DONE, "") if stopped or not end else (FAILED, sentence)
@@ -569,7 +590,8 @@ class Output:
     def __init__(self, options: Options, signals: Signals) -> None:
         self.options = options
         self.signals = signals
-        self.token: re.Pattern[str] | None = None
+        self.tokens: deque[str] = deque(maxlen=RECENT_TOKENS)  # as patterns
+        self.token: re.Pattern[str] | None = None  # any of them
         self.lost = False
         for stream in (sys.stdout, sys.stderr):
             # A terminal or pipe that another program left non-blocking would lose lines.
@@ -588,9 +610,8 @@ class Output:
             }
             for char in token
         )
-        self.token = re.compile(
-            "".join(f"(?:{'|'.join(map(re.escape, each))})" for each in spellings)
-        )
+        self.tokens.append("".join(f"(?:{'|'.join(map(re.escape, each))})" for each in spellings))
+        self.token = re.compile("|".join(sorted(self.tokens, key=len, reverse=True)))
 
     def message(self, message: str, event: dict[str, Any]) -> None:
         """Print what the exchange sent, unless --quiet leaves it out."""
@@ -606,7 +627,7 @@ class Output:
 
     def line(self, text: str) -> None:
         """Write a line to stdout, now; raise OutputLost when it can't be."""
-        self.lost = True
+        self.lost = True  # until the line is out: a Stop may cut it short
         try:
             self.write(sys.stdout, text)
         except BrokenPipeError:  # nobody reads any more: a quiet end
@@ -642,7 +663,8 @@ class Output:
             stream.flush()
         except (OSError, Stop):
             # At its exit the interpreter would try again what is still in the buffer.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            with open(os.devnull, "wb") as null:
+                os.dup2(null.fileno(), stream.fileno())
             raise
         finally:
             self.signals.busy = busy
@@ -691,6 +713,8 @@ def connect(url: str, limit: float) -> Any:
     if error:
         raise error
     ws.settimeout(limit or None)
+    # close() answers the exchange's close frame: at once, a failure would hide the reason in it.
+    ws.send_close = lambda: None
     return ws
 
 
@@ -705,10 +729,17 @@ def receive(ws: Any) -> str:
 
 def close(ws: Any, signals: Signals) -> None:
     """Close the connection as the protocol has it, without waiting long for the other side."""
-    signals.busy = True
+    signals.hold()
+    # Not websocket-client's own close(), which waits on while anything at all trickles in.
+    with contextlib.suppress(Exception, Stop):
+        ws.send(NORMAL_CLOSURE, CLOSE_FRAME)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while (left := deadline - time.monotonic()) > 0:
+            ws.settimeout(left)
+            if not ws.sock.recv(CHUNK_BYTES):
+                break
     with contextlib.suppress(Stop):
-        ws.close(timeout=CLOSE_SECONDS)
-    ws.shutdown()
+        ws.shutdown()
     signals.busy = False
 
 
@@ -759,7 +790,7 @@ def converse(session: Session, request: str, output: Output, signals: Signals) -
             session.stage = "messages"
             event = parse_event(message)
             output.message(message, event)
-            session.note(event)
+            session.note(message, event)
             signals.release()
     finally:
         close(ws, signals)
@@ -773,7 +804,7 @@ def pause(delay: float, starts: Sequence[float], now: float) -> float:
 
     STARTS are the times of the latest connections, at most MOST_CONNECTIONS of them.
     """
-    due = delay * random.uniform(0.75, 1)  # noqa: S311 - lest all clients come back at once
+    due = delay * random.uniform(0.8, 1.2)  # noqa: S311 - lest all clients come back at once
     if len(starts) < MOST_CONNECTIONS:
         return due
     return max(due, starts[0] + CONNECTIONS_SECONDS - now)
@@ -785,7 +816,9 @@ def keep_connected(session: Session, output: Output, signals: Signals) -> None:
     delay = reconnect or 0.0
     starts: deque[float] = deque(maxlen=MOST_CONNECTIONS)
     request = prepare(session, output)
+    signals.hold()  # Python's imports call back what would swallow a Stop
     load_library()
+    signals.release()
     while True:
         data = session.data
         try:
@@ -819,7 +852,8 @@ def perform(argv: list[str], session: Session, output: Output, signals: Signals)
         return output.line(__version__)
     if options.dry_run:
         return output.line(prepare(session, output))
-    default = 0 if TABLE[options.words[0]].feed else ANSWER_SECONDS
+    session.row = TABLE[options.words[0]]
+    default = 0 if session.row.feed else ANSWER_SECONDS
     limit = default if options.max_time is None else options.max_time
     signal.setitimer(signal.ITIMER_REAL, limit)
     return keep_connected(session, output, signals)

@@ -75,7 +75,7 @@ TEXTS = {
     }.items()
 }
 FLAGS = ("reduce_only", "margin", "post_only")  # never as text
-NOT_OFFERED = ("display_volume", "trigger_price")  # here
+KNOWN = {*TEXTS, *FLAGS, "event", "token", "reqid"}
 
 
 class Refused(Exception):
@@ -93,7 +93,7 @@ def event(**fields: Any) -> dict[str, Any]:
 
 
 def check(request: dict[str, Any], *required: str) -> None:
-    """Raise Refused for the first argument that is missing or not what it has to be."""
+    """Raise Refused for the first argument that is missing, unknown or not what it has to be."""
     for name in required:
         if name not in request:
             raise invalid(name)
@@ -101,7 +101,7 @@ def check(request: dict[str, Any], *required: str) -> None:
         pattern = TEXTS.get(name)
         if pattern and not (isinstance(value, str) and pattern.fullmatch(value)):
             raise invalid(name)
-        if name in NOT_OFFERED or (name in FLAGS and not isinstance(value, bool)):
+        if name not in KNOWN or (name in FLAGS and not isinstance(value, bool)):
             raise invalid(name)
 
 
@@ -583,6 +583,8 @@ class Account:
         check(request, kind)
         check_deadline(request, self.market.now)
         (order,) = self.find(request[kind], kind)
+        if {"volume", "limit_price", "post_only"}.isdisjoint(request):
+            raise invalid("volume")
         volume, price = Decimal(request.get("volume", order.volume)), order.price
         if "limit_price" in request:
             price = read_price(request["limit_price"], order.book, order.type)

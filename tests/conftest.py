@@ -103,6 +103,17 @@ class Client:
         self.processes.append(process)
         return process
 
+    def copy_script(self) -> Path:
+        """Run a copy of the script from now on, and return the directory that it is in.
+
+        Beside the script itself there may be a developer's token.
+        """
+        home = self.folder / "home"
+        home.mkdir()
+        self.script = home / SCRIPT.name
+        self.script.write_text(SCRIPT.read_text())
+        return home
+
     def patch(self, function: str) -> None:
         """Put a function of the socket module's name in its place, for what no machine can do."""
         (self.folder / "sitecustomize.py").write_text(

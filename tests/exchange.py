@@ -279,11 +279,13 @@ def play(recording: Path, pace: float) -> Script:
     A heartbeat was sent a second after the one before, which is the only clock that a recording
     has: PACE is how many seconds to wait at each, 0 to send everything at once.
     """
+    *messages, rest = recording.read_bytes().decode().split("\n")
+    messages += [rest] if rest else []
 
     def script(peer: Peer) -> None:
         peer.greet()
         peer.receive()
-        for message in recording.read_text(encoding="utf-8").rstrip("\n").split("\n"):
+        for message in messages:
             if pace and message == HEARTBEAT:
                 peer.receive(timeout=pace)
             peer.send(message)
@@ -345,8 +347,14 @@ def parse_options() -> argparse.Namespace:
     option("--pace", metavar="S", type=float, default=0.0, help="seconds at each heartbeat of FILE")
     option("command", metavar="COMMAND", nargs=argparse.REMAINDER)
     options = parser.parse_args()
+    if options.command[:1] == ["--"]:
+        del options.command[0]
     if not options.command:
         parser.error("no command to run")
+    if options.replay and not options.replay.is_file():
+        parser.error(f"{options.replay} is no file")
+    if min(options.speed, options.token_life) <= 0:
+        parser.error("--speed and --token-life are greater than 0")
     try:
         list(map(parse_fault, options.fault))
     except ValueError as error:

@@ -71,6 +71,7 @@ FAULTS = {
     "429": Fault("refuse connections with HTTP 429, as for too many of them"),
     "503": Fault("refuse connections with HTTP 503"),
     "lost-reply": Fault("carry an order out, then reset the connection instead of answering"),
+    "no-reply": Fault("carry an order out, then stay silent instead of answering"),
     "maintenance": Fault("stand still and refuse orders and cancels"),
 }
 # In place of a WebSocket: HTTP status, body and headers
@@ -174,11 +175,14 @@ class Tokens:
         self.ends[token] = self.clock() + self.life
 
     def use(self, token: object, kept: bool) -> None:
-        """Use a token, which makes it last, or raise Denied. A subscription may have kept it."""
+        """Use a token, or raise Denied where it is too old and no subscription has kept it.
+
+        Kraken's support says that trading keeps a token alive as well, its reference doesn't:
+        a script that works here does without.
+        """
         good = isinstance(token, str) and token in self.ends
         if not good or not (kept or self.clock() <= self.ends[cast(str, token)]):
             raise Denied("ESession:Invalid session")
-        self.renew(cast(str, token))
 
 
 class Practice:
@@ -314,14 +318,14 @@ class Link:
         self.private: dict[str, PrivateFeed] = {}
         self.outbox: list[Any] = []
         self.opened = self.asked = self.beaten = practice.clock()
-        self.lost = False  # a message that was due: the connection is of no more use
+        self.last: Callable[[], None] | None = None  # what is left to do with the connection
 
     def queue(self, messages: list[Any]) -> None:
         """Put messages into the outbox, unless the client has long stopped reading."""
         self.outbox += messages
         if len(self.outbox) > BACKLOG:
             self.outbox.clear()
-            self.lost = True
+            self.last = self.peer.reset
 
     def greeting(self) -> dict[str, Any]:
         """Return the message that every connection begins with."""
@@ -353,8 +357,8 @@ class Link:
         """Return how the exchange ends the connection now, if it does."""
         age = self.practice.clock() - self.opened
         due = [name for name, seconds in self.practice.faults.items() if age >= seconds]
-        if self.lost or "drop" in due:
-            return self.peer.reset
+        if self.last or "drop" in due:
+            return self.last or self.peer.reset
         if "stall" in due:
             return self.peer.wait
         if "cloudflare" in due:
@@ -426,7 +430,10 @@ class Link:
             raise Denied("EService:Unavailable")
         answers = self.practice.account.answer(request)
         executed = not {"txid", "amend_id"}.isdisjoint(answers[0])
-        self.lost |= executed and "lost-reply" in self.practice.faults
+        if executed and "lost-reply" in self.practice.faults:
+            self.last = self.peer.reset
+        if executed and "no-reply" in self.practice.faults:
+            self.last = self.peer.wait
         return answers
 
     def read_subscription(self, request: dict[str, Any]) -> dict[str, Any]:

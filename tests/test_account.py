@@ -509,6 +509,8 @@ def test_order_taken(desk: Desk, changes: dict[str, Any]) -> None:
             {"cl_ord_id": "mine", "volume": "0.001", "limit_price": "70000", "post_only": True},
             "EOrder:Invalid price",
         ),
+        ("amendOrder", {"cl_ord_id": "mine"}, ARGUMENTS + "volume"),
+        ("amendOrder", {"cl_ord_id": "mine", "order_qty": "1"}, ARGUMENTS + "order_qty"),
         ("editOrder", {"pair": "XBT/USD"}, ARGUMENTS + "orderid"),
         ("editOrder", {"orderid": "7"}, ARGUMENTS + "pair"),
         ("editOrder", {"orderid": "nobody", "pair": "XBT/USD"}, "EOrder:Invalid order"),

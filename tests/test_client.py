@@ -241,6 +241,22 @@ class TestStatus:
         assert process.read_until("addOrderStatus") == f"{reply}\n"
         assert process.signal(signal.SIGTERM).end() == (status, "", "")
 
+    @pytest.mark.parametrize(
+        ("replies", "status"),
+        [
+            pytest.param([ACCEPTED, ERROR], 0, id="accepted, then an error"),
+            pytest.param([ACCEPTED, MALFORMED], 0, id="accepted, then another error"),
+            pytest.param([ERROR, MALFORMED], 1, id="refused, then another error"),
+            pytest.param([ERROR, ACCEPTED], 3, id="refused, then accepted"),
+            pytest.param([MALFORMED, ACCEPTED], 3, id="refused as a whole, then accepted"),
+        ],
+    )
+    def test_contradiction(self, client: Client, replies: list[str], status: int) -> None:
+        """A complete answer stands; but what was refused and then accepted may be live."""
+        out = "".join(f"{reply}\n" for reply in replies)
+        err = messages(TIMED_OUT) + FATE if status == 3 else ""
+        assert client.time_out("addOrder", "-rq", say=replies) == (status, out, err)
+
     def test_unanswered(self, client: Client) -> None:
         """An order without an answer ends after three seconds with status 3, and says so."""
         client.exchange.script = answer()
@@ -341,6 +357,21 @@ class TestSubscription:
         client.exchange.script = answer(REFUSED, SUBSCRIBED, DATA)
         result = client.run("ticker", "A/B", "XBT/USD", "-rqC1")
         assert result == (0, f"{REFUSED}\n{DATA}\n", "")
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            '{"Error":"Exceeded msg rate"}',
+            '{"event":"subscriptionStatus","pair":"XBT/USD","status":"unsubscribed"}',
+            "no JSON",
+            "{}",
+            "",
+        ],
+    )
+    def test_never_acknowledged(self, client: Client, message: str) -> None:
+        """A feed that has brought neither an acceptance nor data has failed."""
+        result = client.time_out("ticker", "XBT/USD", "-rq", say=[message])
+        assert result == (1, f"{message}\n", messages(TIMED_OUT))
 
     def test_refused_later(self, client: Client) -> None:
         """A refusal after the acceptance ends nothing."""
@@ -755,6 +786,20 @@ class TestSignals:
         assert (status, err) == (0, "")
         assert [len(line) for line in out.split("\n")] == [len(large)] * out.count("\n") + [0]
 
+    def test_trickle(self, client: Client) -> None:
+        """A frame that never ends doesn't delay the end, with or without a signal."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(SUBSCRIBED, DATA)
+            peer.sock.sendall(frame("x" * 1_000_000)[:20])
+            while peer.receive(timeout=0.01) is None:
+                peer.sock.sendall(b"x")
+
+        client.exchange.script = script
+        assert client.run("ticker", "XBT/USD", "-rqC1") == (0, f"{DATA}\n", "")
+
     def test_while_nobody_reads(self, client: Client) -> None:
         """A pipe that is full and that nobody empties doesn't delay the end."""
 
@@ -975,6 +1020,7 @@ class TestToken:
     def test_missing(self, client: Client, name: str, break_it: Callable[[Path], None]) -> None:
         """Without a token nothing is dialled."""
         break_it(client.folder / "WS_Token")
+        client.copy_script()
         assert client.run(name) == (1, self.MISSING, "")
         assert client.exchange.dialled == []
 
@@ -984,10 +1030,7 @@ class TestToken:
     @pytest.mark.parametrize("link", [False, True], ids=["script", "a link to the script"])
     def test_beside(self, client: Client, here: str | None, status: int, link: bool) -> None:
         """Where there is no file here, the one beside the script counts; but only then."""
-        home = client.folder / "home"
-        home.mkdir()
-        client.script = home / "krakenws.py"
-        client.script.write_text(SCRIPT.read_text())
+        home = client.copy_script()
         (client.folder / "WS_Token").rename(home / "WS_Token")
         if here is not None:
             (client.folder / "WS_Token").write_text(here)
@@ -1052,12 +1095,15 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("argv", "words"),
         [
-            pytest.param(["nosuch"], "", id="an unknown name"),
-            pytest.param(["TICKER", "XBT/USD"], "", id="a name in capitals"),
-            pytest.param([""], "", id="an empty name"),
-            pytest.param(["ticker"], "", id="a feed with no pair"),
-            pytest.param(["ticker", "5"], "", id="a feed with a number only"),
+            pytest.param(["nosuch"], "no feed or endpoint is called nosuch", id="an unknown name"),
+            pytest.param(["TICKER"], "no feed or endpoint is called TICKER", id="capitals"),
+            pytest.param([""], "no feed or endpoint is called ", id="an empty name"),
+            pytest.param(["ticker"], "A market feed needs a pair", id="a feed with no pair"),
+            pytest.param(["ticker", "5"], "A market feed needs a pair", id="a number only"),
             pytest.param(["--nosuch"], "unrecognized arguments: --nosuch", id="an unknown option"),
+            pytest.param(
+                ["ticker", "--token=SECRET"], "unrecognized arguments: --token", id="no values"
+            ),
             pytest.param(["--cou", "1"], "unrecognized arguments: --cou", id="no abbreviations"),
             pytest.param(["-C"], "argument -C/--count: expected one argument", id="no value"),
             *[
@@ -1068,7 +1114,7 @@ class TestCommandLine:
                 pytest.param(
                     ["-W", value], f"argument -W/--max-time: invalid seconds value: '{value}'"
                 )
-                for value in ("nan", "inf", "x", "1e9", "-1")
+                for value in ("nan", "inf", "x", "1000001", "-1")
             ],
             pytest.param(
                 ["ping", "--reconnect", "1"],
@@ -1101,7 +1147,7 @@ class TestCommandLine:
     def test_parameter(self, client: Client) -> None:
         """A wrong parameter is a sentence, and nothing is dialled."""
         result = client.run("addOrder", "price")
-        assert result == (1, "Parameter price has no value: write price=value\n", "")
+        assert result == (1, "Parameter price is not of the form name=value\n", "")
         assert client.exchange.dialled == []
 
     def test_token_as_a_parameter(self, client: Client) -> None:
@@ -1206,6 +1252,7 @@ class TestRawAndQuiet:
         assert (usage.status, usage.out) == (1, "")
         assert usage.err.startswith("Usage: ")
         assert client.run(options, "--nosuch").out == ""
+        assert client.run("-C", "x", options, "ticker").out == ""
 
 
 class TestLimits:
@@ -1214,9 +1261,9 @@ class TestLimits:
     @pytest.mark.parametrize("count", [1, 2, 5])
     def test_count(self, client: Client, count: int) -> None:
         """-C counts messages of data, and nothing else."""
-        client.exchange.script = answer(SUBSCRIBED, *[HEARTBEAT, DATA] * 5)
+        client.exchange.script = answer("{}", SUBSCRIBED, "no JSON", *[HEARTBEAT, DATA] * 5)
         result = client.run("ticker", "XBT/USD", "-rq", f"-C{count}")
-        assert result == (0, f"{DATA}\n" * count, "")
+        assert result == (0, "{}\nno JSON\n" + f"{DATA}\n" * count, "")
         assert client.exchange.closed == [1000]
 
     @pytest.mark.parametrize(
@@ -1247,6 +1294,26 @@ class TestLimits:
         """The time limit needs no help, even where it is shorter than the system's clock ticks."""
         client.exchange.script = answer(SUBSCRIBED)
         assert client.run("ticker", "XBT/USD", "-C9", "-W", limit).status == 124
+
+    def test_longest_limits(self, client: Client) -> None:
+        """The longest times that are taken are not too long for the system."""
+        argv = ["-W", "1e6", "--idle-timeout", "1e6", "--token-command", f"echo '{TOKEN}'"]
+        assert client.run("cancelAll", "-rqC1", *argv).status == 0
+
+    def test_in_time(self) -> None:
+        """A time limit that comes while the last message is being counted comes too late."""
+        options = krakenws.Options(count=1)
+        session = krakenws.Session(options)
+        session.row, session.sent = TABLE["ticker"], True
+        limit = krakenws.TimeLimit("the time limit")
+        assert session.verdict(limit)[0] == 124
+        session.note(DATA, {})
+        assert session.verdict(limit) == (0, "")
+
+    def test_order_not_even_begun(self, client: Client) -> None:
+        """Nor is one that the time limit ends while its token is awaited, count or not."""
+        argv = ["addOrder", "-C1", "-W0.2", "--token-command", "exec sleep 60"]
+        assert client.run(*argv) == (1, connection(TIMED_OUT), "")
 
     def test_order_never_sent(self, client: Client) -> None:
         """An order that the time limit kept from being sent is certainly not in effect."""
@@ -1348,11 +1415,13 @@ class TestReconnect:
             "n=$(cat n 2>/dev/null); echo $((n + 1)) > n; "
             f'if [ "$n" = 1 ]; then exit 1; fi; echo "{TOKEN}$n"'
         )
-        update = '[[],"openOrders",{"sequence":1}]'
-        self.scripts(client, self.closing(SUBSCRIBED, update), self.closing(SUBSCRIBED, update))
+        update = '[["***","***"],"openOrders",{"sequence":1}]'
+        echo = update.replace('"***","***"', f'"{TOKEN}","{TOKEN}2"')
+        first = update.replace('"***"]', '"***2"]')  # the second token isn't known yet
+        self.scripts(client, self.closing(SUBSCRIBED, echo), self.closing(SUBSCRIBED, echo))
         argv = ["openOrders", "-rqC2", "--reconnect", "0.01", "--token-command", command]
         status, out, err = client.run(*argv)
-        assert (status, out) == (0, f"{update}\n{update}\n")
+        assert (status, out) == (0, f"{first}\n{update}\n")
         assert self.lines(err)[2:] == [
             "WebSocket authentication token missing (--token-command ended with status 1)",
             "Connecting again in ",

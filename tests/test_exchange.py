@@ -21,7 +21,10 @@ PYTHON = [sys.executable, "-c"]
     [
         pytest.param([*PYTHON, "raise SystemExit(7)"], 7, id="its own"),
         pytest.param([*PYTHON, "import os; os.kill(os.getpid(), 9)"], 137, id="a signal's"),
+        pytest.param(["--", *PYTHON, "raise SystemExit(7)"], 7, id="behind two dashes"),
         pytest.param([], 2, id="no command"),
+        pytest.param(["--replay", "/nowhere", "true"], 2, id="no such recording"),
+        pytest.param(["--speed", "0", "true"], 2, id="no time"),
         pytest.param(["/nowhere/nothing"], 127, id="no such command"),
     ],
 )
@@ -48,9 +51,9 @@ def test_signals(number: signal.Signals) -> None:
 
 def test_replay(tmp_path: Path) -> None:
     """A recording is played back to the byte, after the request."""
-    lines = ['{ "a":"\\u00e9" }', "[1, 2]", "", "\u20bf\u2028x", "no JSON", "x" * 200_000]
+    lines = ['{ "a":"\\u00e9" }', "[1, 2]", "", "\u20bf\u2028x\r", "no JSON", "x" * 200_000, ""]
     recording = tmp_path / "recording"
-    recording.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    recording.write_bytes(("\n".join(lines) + "\n").encode())
     command = [*COMMAND, "--replay", str(recording), sys.executable, str(SCRIPT)]
     status, out, err = Process([*command, "-r", "ticker", "XBT/USD"]).end()
     assert status == 1

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import exchange
 import pytest
 import websocket
-from account import FLAGS, NOT_OFFERED, REQUESTS, TEXTS
+from account import FLAGS, REQUESTS, TEXTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from market import CHANNELS, DEPTHS, PAIRS
@@ -553,13 +553,12 @@ def test_account_answers(floor: Floor) -> None:
 
 
 def test_token_ends() -> None:
-    """A token that isn't used for its life is refused; each use makes it last."""
+    """A token is refused after its life, used or not."""
     floor = Floor(token_life=9.0)
     after = {"event": "cancelAll", "token": PRACTICE_TOKEN}
-    for _ in range(3):
-        floor.clock.now += 8.9
-        assert floor.private(after)[0]["status"] == "ok"
-    floor.clock.now += 9.1
+    floor.clock.now += 8.9
+    assert floor.private(after)[0]["status"] == "ok"
+    floor.clock.now += 0.2
     assert floor.private(after)[0]["errorMessage"] == INVALID_SESSION
 
 
@@ -632,6 +631,15 @@ def test_lost_reply() -> None:
     assert not floor.practice.account.open
 
 
+def test_no_reply() -> None:
+    """With this fault an order is carried out, and nothing is said of it."""
+    floor = Floor(faults=["no-reply"])
+    peer = floor.serve(order(), host=PRIVATE)
+    assert peer.end == "silence"
+    assert "addOrderStatus" not in str(peer.sent)
+    assert len(floor.practice.account.open) == 1
+
+
 def test_maintenance() -> None:
     """In maintenance the greeting says so, the market stands still and trading is refused."""
     floor = Floor(faults=["maintenance"])
@@ -649,9 +657,9 @@ def test_client_that_does_not_read(floor: Floor) -> None:
     peer = Fake(floor.clock, PUBLIC, ())
     link = Link(floor.practice, cast(exchange.Peer, peer))
     link.queue([HEARTBEAT] * BACKLOG)
-    assert (len(link.outbox), link.lost) == (BACKLOG, False)
+    assert (len(link.outbox), link.last) == (BACKLOG, None)
     link.queue([HEARTBEAT])
-    assert (len(link.outbox), link.lost) == (0, True)
+    assert (len(link.outbox), link.last) == (0, peer.reset)
     link.run()()
     assert (peer.end, peer.sent) == ("reset", [])
 
@@ -670,7 +678,7 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from(
         *("GTC", "GTD", "IOC", "post", "true", "book", "ohlc", "openOrders", "mine", "ownTrades"),
     ]
 )
-NAMES = [*TEXTS, *FLAGS, *NOT_OFFERED, "token", "timeout", "txid", "channelID", "reqid"]
+NAMES = [*TEXTS, *FLAGS, "display_volume", "token", "timeout", "txid", "channelID", "reqid"]
 SUBSCRIPTIONS = st.dictionaries(
     st.sampled_from(["name", "depth", "interval", "token", "snapshot", "colour"]), VALUES
 )

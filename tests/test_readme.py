@@ -214,6 +214,7 @@ def test_order(shell: Shell, reply: str | None, words: str, status: int) -> None
 def test_switch(shell: Shell) -> None:
     """The dead man's switch is armed again and again, and disarmed at the end."""
     shell.exchange.script = Practice(token=TOKEN).script
+    (shell.folder / "kraken_token.bash").write_text(f"kraken_token() {{ echo '{TOKEN}'; }}")
     shell.stub("bin/sleep", 'echo asleep; kill -INT "$PPID"')
     process = shell.shell(BLOCKS["switch"])
     _, out, err = process.end()
@@ -247,9 +248,9 @@ def test_redis(shell: Shell) -> None:
 def test_ts(shell: Shell) -> None:
     """Each message gets its time at once."""
     shell.exchange.script = answer(SUBSCRIBED, TRADE)
-    shell.stub("bin/ts", 'while IFS= read -r line; do echo "$1 $line"; done')
+    shell.stub("bin/ts", 'while IFS= read -r line; do echo "$TZ $1 $line"; done')
     process = shell.shell(BLOCKS["ts"])
-    assert process.read_until(TRADE) == f"%FT%.TZ {TRADE}\n"
+    assert process.read_until(TRADE) == f"UTC %FT%.TZ {TRADE}\n"
     end(process)
 
 
@@ -301,19 +302,26 @@ class TestFreshToken:
         (keys.folder / "api_key").write_text("wrong")
         status, out, err = keys.shell(BLOCKS["token-command"]).end()
         assert (status, err) == (1, '{"error":["EAPI:Invalid key"]}\n')
+        assert "api.kraken.com:443" in keys.exchange.dialled
+        (keys.folder / "api_secret").unlink()
+        assert keys.shell(BLOCKS["token-command"].replace("--reconnect 1", "")).end().status == 1
+        assert len(keys.exchange.dialled) == 1
         assert out.endswith("missing (--token-command ended with status 1)\n")
 
 
 def test_evening(shell: Shell) -> None:
     """The first evening on the practice exchange goes as it is told."""
     (shell.folder / "WS_Token").unlink()
-    (start, _), *inside, (leave, _), (fault, said) = sessions(BLOCKS["evening"])
-    (shell.folder / "inside").write_text("".join(f"{command}\n" for command, _ in inside))
-    with (shell.folder / "inside").open() as stdin:
-        result = shell.start(program=["bash", "-c", start], stdin=stdin).end()
-    assert leave == "exit"
-    assert shape(result.out) == shape("".join(printed for _, printed in inside))
-    assert "WS_Token.example" in result.err
-    result = shell.shell(fault).end()
-    assert result.out == said.splitlines(keepends=True)[-1]
-    assert UNKNOWN_FATE in result.err
+    rest = sessions(BLOCKS["evening"])
+    while rest:  # a shell on the exchange, what is typed there, and exit
+        (start, _), *rest = rest
+        end = [command for command, _ in rest].index("exit")
+        inside, rest = rest[:end], rest[end + 1 :]
+        (shell.folder / "inside").write_text("".join(f"{command}\n" for command, _ in inside))
+        with (shell.folder / "inside").open() as stdin:
+            command = ["bash", "-c", f"{start} 2>&1"]
+            out = shell.start(program=command, stdin=stdin).end().out
+        notice, shown = out.splitlines(keepends=True)[:3], out.splitlines(keepends=True)[3:]
+        assert "WS_Token.example" in notice[1]
+        assert shape("".join(shown)) == shape("".join(printed for _, printed in inside))
+    assert UNKNOWN_FATE in out
