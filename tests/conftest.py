@@ -56,6 +56,7 @@ class Process:
         lines = []
         for line in self.process.stdout:
             lines.append(line.decode())
+            assert TOKEN not in lines[-1], "the token is shown"
             if text in lines[-1]:
                 return "".join(lines)
         raise AssertionError(f"{text!r} not in {lines} and {self.end()}")
