@@ -614,7 +614,10 @@ class Output:
             }
             for char in token
         )
-        self.tokens.append("".join(f"(?:{'|'.join(map(re.escape, each))})" for each in spellings))
+        pattern = "".join(f"(?:{'|'.join(sorted(map(re.escape, each)))})" for each in spellings)
+        if pattern in self.tokens:
+            return
+        self.tokens.append(pattern)
         self.token = re.compile("|".join(sorted(self.tokens, key=len, reverse=True)))
 
     def message(self, message: str, event: dict[str, Any]) -> None:
