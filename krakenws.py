@@ -704,7 +704,7 @@ def dial(ws: Any, url: str, limit: float, result: queue.SimpleQueue[Exception | 
     result.put(error)
 
 
-def connect(url: str, limit: float) -> Any:
+def connect(url: str, limit: float, signals: Signals) -> Any:
     """Return an open WebSocket to URL, or raise what prevented it.
 
     LIMIT is in seconds, and goes for connecting as for every later wait; 0 is none.
@@ -712,7 +712,9 @@ def connect(url: str, limit: float) -> Any:
     """
     ws = load_library()(skip_utf8_validation=True)  # in pure Python; decoding checks the same
     result: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+    signals.hold()  # threading's locks don't stand a Stop
     threading.Thread(target=dial, args=(ws, url, limit, result), daemon=True).start()
+    signals.release()
     try:
         error = result.get(timeout=limit or None)
     except queue.Empty:
@@ -782,7 +784,7 @@ def prepare(session: Session, output: Output) -> str:
 
 def converse(session: Session, request: str, output: Output, signals: Signals) -> None:
     """Connect, send the request and print what comes, until --count is reached or it fails."""
-    ws = connect(session.row.url, session.options.idle_timeout)
+    ws = connect(session.row.url, session.options.idle_timeout, signals)
     try:
         greeting = receive(ws)
         output.message(greeting, parse_event(greeting))
