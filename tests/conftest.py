@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -60,6 +61,11 @@ class Process:
             if text in lines[-1]:
                 return "".join(lines)
         raise AssertionError(f"{text!r} not in {lines} and {self.end()}")
+
+    def wait_for_output(self) -> None:
+        """Wait until there is something to read, and leave it there."""
+        assert self.process.stdout
+        assert select.select([self.process.stdout], [], [], PATIENCE)[0]
 
     def stop_reading(self) -> None:
         """Close our end of the pipe that is the process's stdout."""

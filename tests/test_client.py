@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import GREETED, SCRIPT, TOKEN, Client, answer, got, sent
+from conftest import GREETED, PATIENCE, SCRIPT, TOKEN, Client, answer, got, sent
 from exchange import HEARTBEAT, Authority, Exchange, Peer, Refusal, frame
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -802,20 +802,35 @@ class TestSignals:
 
     def test_while_nobody_reads(self, client: Client) -> None:
         """A pipe that is full and that nobody empties doesn't delay the end."""
-
-        def script(peer: Peer) -> None:
-            peer.greet()
-            peer.receive()
-            peer.send(SUBSCRIBED, *[json.dumps(["x" * 1_000_000])] * 3)
-            client.barrier.wait()
-            peer.wait()
-
-        client.exchange.script = script
+        client.exchange.script = answer(SUBSCRIBED, json.dumps(["x" * 1_000_000]))
         process = client.start("ticker", "XBT/USD")
         process.read_until(SUBSCRIBED)
-        client.barrier.wait()
+        process.wait_for_output()  # the beginning of a line that is longer than any pipe
         process.signal(signal.SIGTERM)
-        assert process.process.wait(60) == 0
+        assert process.process.wait(PATIENCE) == 0
+
+    def test_order_while_nobody_reads(self, client: Client) -> None:
+        """A reply that is stuck in the pipe leaves an unknown fate, which stderr tells."""
+        client.exchange.script = answer(ACCEPTED[:-1] + f',"x":"{"x" * 1_000_000}"}}')
+        process = client.start("addOrder", "-rq", "-W0")
+        process.wait_for_output()
+        process.signal(signal.SIGALRM)
+        assert process.process.wait(PATIENCE) == 3
+        assert process.end().err == messages(TIMED_OUT) + FATE
+
+    def test_held_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What comes within a line is held back until it is out, or for as long as it may take."""
+        monkeypatch.setattr(signal, "setitimer", lambda *_: None)
+        signals = krakenws.Signals()
+        signals.hold()
+        signals.handle(signal.SIGTERM, None)
+        signals.handle(signal.SIGINT, None)
+        with pytest.raises(krakenws.Stop, match="stopped by SIGTERM"):
+            signals.release()
+        signals.handle(signal.SIGALRM, None)
+        signals.hold()
+        with pytest.raises(krakenws.Stop, match="stopped by SIGTERM"):
+            signals.handle(signal.SIGALRM, None)
 
     def test_twice(self, client: Client) -> None:
         """A second signal changes nothing, and neither does one during the close."""
@@ -1021,7 +1036,8 @@ class TestToken:
     def test_missing(self, client: Client, name: str, break_it: Callable[[Path], None]) -> None:
         """Without a token nothing is dialled."""
         break_it(client.folder / "WS_Token")
-        client.copy_script()
+        if not os.path.lexists(client.folder / "WS_Token"):
+            client.copy_script()
         assert client.run(name) == (1, self.MISSING, "")
         assert client.exchange.dialled == []
 
@@ -1409,6 +1425,13 @@ class TestReconnect:
         status, out, err = client.run(*argv)
         assert (status, out) == (0, f"{DATA}\n{DATA}\n")
         assert self.lines(err)[0] == messages("nothing received for 2 seconds").rstrip()
+
+    def test_token_file_again(self, client: Client) -> None:
+        """The token's file is read again for each connection, and its token masked as before."""
+        echo = f'[["{TOKEN}"],"openOrders",{{"sequence":1}}]'
+        self.scripts(client, self.closing(SUBSCRIBED, echo), answer(SUBSCRIBED, echo))
+        status, out, _ = client.run("openOrders", "-rqC2", "--reconnect", "0.01")
+        assert (status, out) == (0, f"{echo}\n{echo}\n".replace(TOKEN, "***"))
 
     def test_fresh_token(self, client: Client) -> None:
         """Every connection has a token of its own; one that can't be had is a lost connection."""
