@@ -66,7 +66,8 @@ def end(process: Process) -> None:
 
 
 def shape(text: str) -> str:
-    """Return a text without what is another one each time: numbers, and ids."""
+    """Return a text without what is another one each time: numbers, ids, the words for a loss."""
+    text = re.sub(r"failed \([^{}]*?\)$", "failed (...)", text, flags=re.MULTILINE)
     text = re.sub(r"\b[OT][A-Z0-9]{5}-[A-Z0-9]{5}-[A-Z0-9]{6}\b", "ID", text)
     return re.sub(r"[0-9]+", "0", text)
 
