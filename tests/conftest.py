@@ -21,7 +21,7 @@ import krakenws
 
 SCRIPT = Path(krakenws.__file__)
 TOKEN = "Token/With+Some=Signs"  # noqa: S105 - it opens nothing
-PATIENCE = 60  # seconds after which a process that should have ended is taken for hung
+PATIENCE = 30  # seconds after which a process that should have ended is taken for hung
 
 # The tests try few examples by default; .ci/run sets HYPOTHESIS_PROFILE=thorough for many.
 settings.register_profile("default", max_examples=25, deadline=None)

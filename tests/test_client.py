@@ -152,10 +152,11 @@ class TestTranscript:
 
     @pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
     @pytest.mark.parametrize("mode", ["0", "1"])
-    def test_locale(self, client: Client, locale: str, mode: str) -> None:
+    @pytest.mark.parametrize("encoding", ["ascii", "iso-8859-1"])
+    def test_locale(self, client: Client, locale: str, mode: str, encoding: str) -> None:
         """Output is UTF-8 whatever the locale."""
         settings = {"LC_ALL": locale, "PYTHONUTF8": mode, "PYTHONCOERCECLOCALE": "0"}
-        client.environment.update(settings, PYTHONIOENCODING="ascii")
+        client.environment.update(settings, PYTHONIOENCODING=encoding)
         client.exchange.script = answer(SUBSCRIBED, '["é","\u20bf"]')
         result = client.run("ticker", "XBT/USD", "-rqC1")
         assert result == (0, '["é","\u20bf"]\n', "")
@@ -620,14 +621,15 @@ class TestConnection:
         ]
 
     def test_fragments(self, client: Client) -> None:
-        """A message in many fragments, and one of many megabytes, arrive whole."""
-        large = json.dumps(["\u20bf" * 1_000_000], ensure_ascii=False)
+        """A message in a thousand fragments, and one of 16 MB, arrive whole."""
+        parted = json.dumps(["\u20bf" * 100_000], ensure_ascii=False)
+        large = json.dumps(["\u20bf" * 5_400_000], ensure_ascii=False)
 
         def script(peer: Peer) -> None:
             peer.greet()
             peer.receive()
-            data = large.encode()
-            parts = [data[at : at + 5000] for at in range(0, len(data), 5000)]
+            data = parted.encode()
+            parts = [data[at : at + 300] for at in range(0, len(data), 300)]
             opcodes = [Opcode.TEXT] + [Opcode.CONT] * (len(parts) - 1)
             for number, part in enumerate(parts):
                 peer.sock.sendall(frame(part, opcodes[number], number == len(parts) - 1))
@@ -635,7 +637,7 @@ class TestConnection:
             peer.wait()
 
         client.exchange.script = script
-        assert client.run("ticker", "XBT/USD", "-rqC2") == (0, f"{large}\n" * 2, "")
+        assert client.run("ticker", "XBT/USD", "-rqC2") == (0, f"{parted}\n{large}\n", "")
 
     def test_name_not_found(self, client: Client) -> None:
         """A host that has no address is said as the system says it."""
@@ -1180,6 +1182,22 @@ class TestCommandLine:
         status, out, err = client.run(*argv)
         assert (status, err) == (1, "")
         assert out.endswith("is not text in the locale's encoding\n")
+
+    @settings(max_examples=15)
+    @given(argv=st.lists(st.text().filter(lambda word: "\0" not in word)))
+    @example(argv=["--", "-C", "\x1b[2J"])
+    @example(argv=["addOrder", '"}', "="])
+    def test_any_words(self, authority: Authority, argv: list[str]) -> None:
+        """Whatever is typed: a clean end, and JSON or a sentence."""
+        words = [word.encode("utf-8", "surrogatepass") for word in argv]
+        with Exchange(authority, Peer.wait) as exchange, tempfile.TemporaryDirectory() as folder:
+            client = Client(exchange, Path(folder))
+            status, out, err = client.run("-n", *words)  # type: ignore[arg-type]
+            assert exchange.dialled == []
+        assert (status in (0, 1), err) == (True, "")
+        assert out
+        if status == 0 and not out.startswith(("usage:", krakenws.__version__)):
+            json.loads(out)
 
     def test_help(self, client: Client) -> None:
         """The help names every feed and endpoint and every exit status, and dials nothing."""
