@@ -28,7 +28,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import FrameType
 from typing import Any, NamedTuple, TextIO
 
@@ -74,6 +74,8 @@ INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
 NUMBER = re.compile(INTEGER.pattern + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 XSTOCK = re.compile(r"([A-Z][A-Z.]*x)(/.*)", re.DOTALL)
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run politely
+
 INTEGERS = {"reqid", "timeout"}
 BOOLEANS = {"reduce_only", "margin", "post_only"}
 
@@ -115,12 +117,17 @@ class Row(NamedTuple):
     @property
     def pairs(self) -> bool:
         """Whether the feed is a market's, subscribed to by pair."""
-        return self.feed and self.url == PUBLIC
+        return self.feed and not self.private
+
+    @property
+    def private(self) -> bool:
+        """Whether it needs a token."""
+        return self.url == PRIVATE
 
     @property
     def trading(self) -> bool:
         """Whether the request can change what happens to somebody's money."""
-        return not self.feed and self.url == PRIVATE
+        return self.private and not self.feed
 
 
 IDS = ("txid", "cl_ord_id")
@@ -449,6 +456,13 @@ def parse_event(message: str) -> dict[str, Any]:
         return {}
 
 
+def is_housekeeping(event: dict[str, Any]) -> bool:
+    """Return whether an event only says that all is well."""
+    kind = event.get("event")
+    accepted = kind == "subscriptionStatus" and event.get("status") in ACCEPTED
+    return accepted or kind in HOUSEKEEPING
+
+
 class Session:
     """What is asked of the exchange, how far it has got and what was answered."""
 
@@ -468,7 +482,6 @@ class Session:
 
     def begin(self, name: str, request: dict[str, Any]) -> None:
         """Begin a connection: nothing of what REQUEST asks for is answered yet."""
-        self.row = TABLE[name]
         self.answer = "subscriptionStatus" if self.row.feed else ANSWERS.get(name, f"{name}Status")
         self.due = sum(len(request.get(member, ())) for member in self.row.each) or 1
         self.stage = "connection"
@@ -550,7 +563,7 @@ class Signals:
         """Take over the signals that end a run, save those that were ignored at the start."""
         atexit.register(self.ignore)
         signal.signal(signal.SIGALRM, self.handle)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self.handle)
 
@@ -584,7 +597,7 @@ class Signals:
 
     def ignore(self) -> None:
         """Ignore the signals while the interpreter exits, where it would reset them to deadly."""
-        for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGALRM, *SIGNALS):
             signal.signal(number, signal.SIG_IGN)
 
 
@@ -622,10 +635,9 @@ class Output:
 
     def message(self, message: str, event: dict[str, Any]) -> None:
         """Print what the exchange sent, unless --quiet leaves it out."""
-        kind, status = event.get("event"), event.get("status")
-        accepted = kind == "subscriptionStatus" and status in ACCEPTED
-        if not (self.options.quiet and (kind in HOUSEKEEPING or accepted)):
-            self.line(message if self.options.raw else f"WebSocket -> Client: {message}")
+        if self.options.quiet and is_housekeeping(event):
+            return
+        self.line(message if self.options.raw else f"WebSocket -> Client: {message}")
 
     def request(self, request: str) -> None:
         """Print what the client is about to send, unless the options leave it out."""
@@ -677,8 +689,8 @@ class Output:
             self.signals.busy = busy
 
 
-def load_library() -> Callable[..., Any]:
-    """Return websocket-client's WebSocket class, or raise Failure where it isn't installed."""
+def check_library() -> None:
+    """Raise Failure where websocket-client isn't installed."""
     try:
         # PyPI's package "websocket" has a WebSocket as well, but no such exception.
         from websocket import WebSocket, WebSocketTimeoutException  # noqa: F401
@@ -687,7 +699,6 @@ def load_library() -> Callable[..., Any]:
             "websocket-client is missing, or another package called websocket is in its place:"
             " python3 -m pip install websocket-client"
         ) from None
-    return WebSocket
 
 
 def dial(ws: Any, url: str, limit: float, result: queue.SimpleQueue[Exception | None]) -> None:
@@ -710,7 +721,9 @@ def connect(url: str, limit: float, signals: Signals) -> Any:
     LIMIT is in seconds, and goes for connecting as for every later wait; 0 is none.
     A thread dials, because a name look-up can neither be interrupted nor limited in time.
     """
-    ws = load_library()(skip_utf8_validation=True)  # in pure Python; decoding checks the same
+    from websocket import WebSocket
+
+    ws: Any = WebSocket(skip_utf8_validation=True)  # in pure Python; decoding checks the same
     result: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
     signals.hold()  # threading's locks don't stand a Stop
     threading.Thread(target=dial, args=(ws, url, limit, result), daemon=True).start()
@@ -771,10 +784,8 @@ def reason(error: BaseException, limit: float) -> str:
 def prepare(session: Session, output: Output) -> str:
     """Return the text of the request that the command line asks for, or raise Failure."""
     name, *words = session.options.words
-    token = ""
-    if TABLE[name].url == PRIVATE and session.options.dry_run:
-        token = MASK
-    elif TABLE[name].url == PRIVATE:
+    token = MASK
+    if session.row.private and not session.options.dry_run:
         token = read_token(session.options)
         output.hide(token)
     request = build_request(name, words, token)
@@ -826,7 +837,7 @@ def keep_connected(session: Session, output: Output, signals: Signals) -> None:
     starts: deque[float] = deque(maxlen=MOST_CONNECTIONS)
     request = prepare(session, output)
     signals.hold()  # Python's imports call back what would swallow a Stop
-    load_library()
+    check_library()
     signals.release()
     while True:
         data = session.data
@@ -859,9 +870,9 @@ def perform(argv: list[str], session: Session, output: Output, signals: Signals)
         return output.line(help_text())
     if options.version:
         return output.line(__version__)
+    session.row = TABLE[options.words[0]]
     if options.dry_run:
         return output.line(prepare(session, output))
-    session.row = TABLE[options.words[0]]
     default = 0 if session.row.feed else ANSWER_SECONDS
     limit = default if options.max_time is None else options.max_time
     signal.setitimer(signal.ITIMER_REAL, limit)

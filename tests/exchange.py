@@ -19,7 +19,6 @@ exchange does.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 import json
 import os
@@ -226,13 +225,12 @@ class Exchange(socketserver.ThreadingTCPServer):
 
     def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Serve one connection, from the proxy's handshake to its end."""
-        with contextlib.suppress(Gone, OSError):
-            try:
-                self.converse(request)
-            except (Gone, OSError):
-                raise
-            except Exception as error:
-                self.errors.append(error)
+        try:
+            self.converse(request)
+        except (Gone, OSError):
+            pass
+        except Exception as error:
+            self.errors.append(error)
 
     def converse(self, sock: socket.socket) -> None:
         """Lead a client through the proxy, TLS and HTTP to the script."""
