@@ -72,6 +72,7 @@ FAULTS = {
     "503": Fault("refuse connections with HTTP 503"),
     "lost-reply": Fault("carry an order out, then reset the connection instead of answering"),
     "no-reply": Fault("carry an order out, then stay silent instead of answering"),
+    "unavailable": Fault("answer EService:Unavailable to an order, carried out or not by chance"),
     "maintenance": Fault("stand still and refuse orders and cancels"),
 }
 # In place of a WebSocket: HTTP status, body and headers
@@ -426,10 +427,13 @@ class Link:
         if self.public:
             raise Denied(NOT_HERE)
         self.practice.use(request.get("token"))
-        if self.practice.status != "online":
+        faulty = "unavailable" in self.practice.faults
+        if self.practice.status != "online" or (faulty and self.practice.random.random() < 0.5):
             raise Denied("EService:Unavailable")
         answers = self.practice.account.answer(request)
         executed = not {"txid", "amend_id"}.isdisjoint(answers[0])
+        if executed and faulty:
+            raise Denied("EService:Unavailable")
         if executed and "lost-reply" in self.practice.faults:
             self.last = self.peer.reset
         if executed and "no-reply" in self.practice.faults:

@@ -640,6 +640,14 @@ def test_no_reply() -> None:
     assert len(floor.practice.account.open) == 1
 
 
+def test_unavailable() -> None:
+    """With this fault orders fail by the answer, and only the account knows which did."""
+    floor = Floor(faults=["unavailable"])
+    answers = floor.private(*[order(userref=str(number)) for number in range(20)])
+    assert [answer["errorMessage"] for answer in answers] == ["EService:Unavailable"] * 20
+    assert 0 < len(floor.practice.account.open) < 20
+
+
 def test_maintenance() -> None:
     """In maintenance the greeting says so, the market stands still and trading is refused."""
     floor = Floor(faults=["maintenance"])
