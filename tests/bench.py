@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exchange import CHUNK, Authority, Exchange, Peer, Script, frame
-from market import BookFeed, Feed, Market
-from practice import PRACTICE_TOKEN, Practice
+from practice.market import BookFeed, Feed, Market
+from practice.protocol import PRACTICE_TOKEN, Practice
 from soak import peak
 
 SCRIPT = Path(__file__).parent.parent / "krakenws.py"

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from exchange import GREETING, Authority, Exchange, Peer
 from hypothesis import settings
-from practice import Practice
+from practice.protocol import Practice
 
 import krakenws
 

@@ -8,7 +8,7 @@
     python tests/exchange.py [options] COMMAND...
 
 runs COMMAND against it and ends with COMMAND's exit status; with bash for a COMMAND every client
-that is started there is on the practice exchange (practice.py). A client needs no hook for this:
+that is started there is on the practice exchange (practice/). A client needs no hook for this:
 it finds the exchange behind a CONNECT proxy (https_proxy), with a certificate for the real host
 names from an authority that the environment tells it to trust. The proxy leads nowhere else.
 
@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import trustme
-from practice import API_KEY, API_SECRET, FAULTS, Practice, parse_fault
+from practice.protocol import API_KEY, API_SECRET, FAULTS, Practice, parse_fault
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from exchange import Authority, Exchange, Peer, frame
-from market import BookFeed, Market
+from practice.market import BookFeed, Market
 
 SCRIPT = Path(__file__).parent.parent / "krakenws.py"
 ACCEPTED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'

@@ -7,7 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from account import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from practice.account import (
     BALANCES,
     MAKER,
     MOST_ORDERS,
@@ -18,9 +20,7 @@ from account import (
     Order,
     consolidate,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from market import PAIRS, BookFeed, Market
+from practice.market import PAIRS, BookFeed, Market
 from test_market import Client, record
 
 START = 1_700_000_000.0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from market import (
+from practice.market import (
     ANY,
     CHANNELS,
     DEPTHS,

@@ -16,11 +16,11 @@ from urllib.parse import urlencode
 import exchange
 import pytest
 import websocket
-from account import FLAGS, REQUESTS, TEXTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from market import CHANNELS, DEPTHS, PAIRS
-from practice import (
+from practice.account import FLAGS, REQUESTS, TEXTS
+from practice.market import CHANNELS, DEPTHS, PAIRS
+from practice.protocol import (
     API_KEY,
     API_SECRET,
     BACKLOG,

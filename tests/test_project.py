@@ -10,7 +10,7 @@ from typing import Any
 import exchange
 import pytest
 from conftest import SCRIPT
-from practice import PRACTICE_TOKEN
+from practice.protocol import PRACTICE_TOKEN
 
 import krakenws
 

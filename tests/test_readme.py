@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import SCRIPT, TOKEN, Client, Process, answer
 from exchange import Exchange, Peer, Refusal
-from practice import API_KEY, API_SECRET, Practice, sign
+from practice.protocol import API_KEY, API_SECRET, Practice, sign
 
 from krakenws import STATUSES, TABLE, UNKNOWN_FATE, build_parser
 

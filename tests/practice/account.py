@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from market import ANY, Act, Book, Lot, Market, Side, Trade, lots, rename, stamp
+from practice.market import ANY, Act, Book, Lot, Market, Side, Trade, lots, rename, stamp
 
 BALANCES = {
     **{"USD": "250000", "EUR": "250000", "USDT": "10000", "TSLAx": "20"},

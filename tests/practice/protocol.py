@@ -22,8 +22,17 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import parse_qs
 
-from account import MOST_COUNTED, REQUESTS, SHOWN_TRADES, Account, Fill, Order, consolidate, event
-from market import DEPTHS, FEEDS, INTERVALS, Act, Feed, Market, rename
+from practice.account import (
+    MOST_COUNTED,
+    REQUESTS,
+    SHOWN_TRADES,
+    Account,
+    Fill,
+    Order,
+    consolidate,
+    event,
+)
+from practice.market import DEPTHS, FEEDS, INTERVALS, Act, Feed, Market, rename
 
 if TYPE_CHECKING:
     import ssl
