@@ -8,38 +8,37 @@
 The words of the command line become one JSON request, which goes to ws.kraken.com or
 ws-auth.kraken.com and nowhere else; every message that comes back is a line on stdout.
 krakenws.py --help says what can be asked and what each exit status means.
+
+The file reads as the data flows: table of names, command line, request, signals, token, connection,
+answers, output; and then the run, from main downwards.
 """
 
 from __future__ import annotations
 
 import argparse
-import atexit
 import contextlib
-import errno
+import io
 import json
-import math
 import os
 import queue
-import random
 import re
+import select
+import shlex
 import signal
-import subprocess
+import socket
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Sequence
-from types import FrameType
-from typing import Any, NamedTuple, TextIO
+from http import HTTPStatus
+from typing import Any, NamedTuple
 
-__version__ = "1.0.0"
+__version__ = "1.1.0"
 
 # https://docs.kraken.com/api/docs/guides/spot-ws-intro
 PUBLIC = "wss://ws.kraken.com/"
 PRIVATE = "wss://ws-auth.kraken.com/"
 
 TOKEN_FILE = "WS_Token"  # noqa: S105 - a name, not a secret
-RECENT_TOKENS = 20  # of one run, that are masked: a token is good for 15 minutes
 MASK = "***"  # what is printed in the token's place
 
 ANSWER_SECONDS = 3.0  # ping and requests: the whole run, connecting included
@@ -47,11 +46,12 @@ IDLE_SECONDS = 30.0  # the exchange sends a heartbeat a second: silence means a 
 MOST_SECONDS = 1e6  # eleven days; twice as much is near what poll() can count in milliseconds
 CLOSE_SECONDS = 0.25  # how long the exchange's half of a closing handshake is waited for
 STUCK_SECONDS = 0.3  # how long, once the run is to end, an output that blocks is waited for
-MOST_DELAY_SECONDS = 60.0  # between two connections
 
-# More connections than these from one address, and it is banned for ten minutes.
-# https://docs.kraken.com/api/docs/guides/spot-ws-intro
-MOST_CONNECTIONS, CONNECTIONS_SECONDS = 150, 600.0
+# Kraken bans an address for ten minutes that connects more than 150 times in ten minutes
+# (https://docs.kraken.com/api/docs/guides/spot-ws-intro). The waits between short connections
+# double, from the second one's FIRST_DELAY: some 45 at the most, so that three share an address.
+FIRST_DELAY, LAST_DELAY = 1.0, 60.0  # seconds
+STEADY_SECONDS = 60.0  # a connection that lived as long is no short one
 
 DONE, FAILED, UNKNOWN, TIMED_OUT = 0, 1, 3, 124
 STATUSES = {
@@ -60,43 +60,28 @@ STATUSES = {
     UNKNOWN: "a request was sent and its fate is unknown: it may be live",
     TIMED_OUT: "the time limit came before the count was reached",
 }
-HELP_WIDTH = 90  # columns
+FATE = "The request was sent and its fate is unknown: it may be live, look before sending it again"
 
-UNKNOWN_FATE = (
-    "The request was sent and its fate is unknown: it may be live, look before sending it again"
-)
-
-SWITCHING_PROTOCOLS = 101  # the HTTP status of an open WebSocket
-CLOSE_FRAME, NORMAL_CLOSURE = 8, b"\x03\xe8"  # opcode and code 1000: RFC 6455, 5.2 and 7.4.1
-CHUNK_BYTES = 65536  # of what comes after the close frame, read and forgotten
+CLOSE_FRAME, PONG_FRAME, NORMAL_CLOSURE = 8, 10, b"\x03\xe8"  # RFC 6455, 5.2 and 7.4.1
+CHUNK_BYTES = 65536  # that are read at once
 
 INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
-NUMBER = re.compile(INTEGER.pattern + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+SCALAR = re.compile(INTEGER.pattern + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false")
 XSTOCK = re.compile(r"([A-Z][A-Z.]*x)(/.*)", re.DOTALL)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run politely
-
-INTEGERS = {"reqid", "timeout"}
-BOOLEANS = {"reduce_only", "margin", "post_only"}
+SIGNALS = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run politely
 
 
 class Failure(Exception):
     """Ends the run; its text is the sentence for the user."""
 
 
-class OutputLost(Exception):
-    """Ends the run: stdout takes no more. Its text is the sentence for stderr, if any is due."""
+class Stop(BaseException):  # no Exception, which a library might take for a fault and go on
+    """Ends the run: a signal's number, SIGALRM for the time limit, SIGPIPE for a reader gone."""
 
-
-class Stop(BaseException):
-    """Ends the run: a signal or the time limit, which its text names.
-
-    Not an Exception, so that no handler in a library takes it for a fault and goes on.
-    """
-
-
-class TimeLimit(Stop):
-    """Ends the run: the time limit."""
+    def __str__(self) -> str:
+        name = signal.Signals(self.args[0]).name
+        return f"stopped by {'the time limit' if name == 'SIGALRM' else name}"
 
 
 class Literal(str):
@@ -115,33 +100,22 @@ class Row(NamedTuple):
     each: tuple[str, ...] = ()  # members whose every item gets a reply of its own
 
     @property
-    def pairs(self) -> bool:
-        """Whether the feed is a market's, subscribed to by pair."""
-        return self.feed and not self.private
-
-    @property
-    def private(self) -> bool:
-        """Whether it needs a token."""
-        return self.url == PRIVATE
-
-    @property
     def trading(self) -> bool:
         """Whether the request can change what happens to somebody's money."""
-        return self.private and not self.feed
+        return self.url == PRIVATE and not self.feed
 
 
 IDS = ("txid", "cl_ord_id")
-PAIR = ("pair",)
 
 # Names, parameters and replies: https://docs.kraken.com/api/docs/websocket-v1/ and one page a name.
 # balances is the exception: the original has it, the reference hasn't.
 TABLE = {
     "ping": Row(PUBLIC, False, "whether the exchange answers"),
-    "trade": Row(PUBLIC, True, "trades", each=PAIR),
-    "book": Row(PUBLIC, True, "order book; number: depth (10)", "depth", 10, each=PAIR),
-    "ticker": Row(PUBLIC, True, "best prices and the day's figures", each=PAIR),
-    "spread": Row(PUBLIC, True, "best bid and ask", each=PAIR),
-    "ohlc": Row(PUBLIC, True, "candles; number: interval (1 min)", "interval", 1, each=PAIR),
+    "trade": Row(PUBLIC, True, "trades", each=("pair",)),
+    "book": Row(PUBLIC, True, "order book; number: depth (10)", "depth", 10, each=("pair",)),
+    "ticker": Row(PUBLIC, True, "best prices and the day's figures", each=("pair",)),
+    "spread": Row(PUBLIC, True, "best bid and ask", each=("pair",)),
+    "ohlc": Row(PUBLIC, True, "candles; number: interval (1 min)", "interval", 1, each=("pair",)),
     "openOrders": Row(PRIVATE, True, "your open orders"),
     "ownTrades": Row(PRIVATE, True, "your trades"),
     "balances": Row(PRIVATE, True, "your balances"),
@@ -152,56 +126,38 @@ TABLE = {
     "cancelAll": Row(PRIVATE, False, "cancel all orders"),
     "cancelAllOrdersAfter": Row(PRIVATE, False, "cancel all orders after a timeout"),
 }
+INTEGERS = {"reqid", "timeout"}  # parameters of every name
+BOOLEANS = {"reduce_only", "margin", "post_only"}  # parameters of requests
 
-ANSWERS = {"ping": "pong"}  # all other requests are answered by their name and "Status"
 REFUSALS = ("pingStatus", "subscriptionStatus")  # name no endpoint, and yet can refuse a request
 ACCEPTED = ("ok", "subscribed")
-HOUSEKEEPING = ("systemStatus", "heartbeat")
+# Errors of a service that failed. Nothing says that such an order is not live; all other errors
+# are refusals. https://docs.kraken.com/api/docs/guides/spot-errors
+BROKEN = re.compile("EService:(Unavailable|Busy|Timeout|Deadline elapsed)|EGeneral:Internal error")
 
 
 def usage() -> str:
     """Return the usage text: the original's two lines, and every name there is."""
-    lines = [
-        f"Usage: {sys.argv[0]} feed/endpoint [parameters]",
-        f"Example: {sys.argv[0]} ticker XBT/USD",
-        f"Feeds: {' '.join(name for name, row in TABLE.items() if row.feed)}",
-        f"Endpoints: {' '.join(name for name, row in TABLE.items() if not row.feed)}",
-    ]
-    return "\n".join([*lines, f"Options: {sys.argv[0]} --help"])
+    return f"""Usage: {sys.argv[0]} feed/endpoint [parameters]
+Example: {sys.argv[0]} ticker XBT/USD
+Feeds: {" ".join(name for name, row in TABLE.items() if row.feed)}
+Endpoints: {" ".join(name for name, row in TABLE.items() if not row.feed)}
+Options: {sys.argv[0]} --help"""
 
 
-def help_text() -> str:
-    """Return what --help prints."""
-    names = "\n".join(f"  {name:22}{row.about}" for name, row in TABLE.items())
-    statuses = "\n".join(f"  {status:<22}{text}" for status, text in STATUSES.items())
-    return f"""{build_parser().format_help()}
-feeds and endpoints:
-{names}
-
+def epilog() -> str:
+    """Return the half of the help that is not about options."""
+    mark = {PUBLIC: "  ", PRIVATE: "* "}
+    names = (f"  {name:22}{mark[row.url]}{row.about}\n" for name, row in TABLE.items())
+    statuses = (f"  {status:<24}{text}\n" for status, text in STATUSES.items())
+    return f"""feeds and endpoints (* needs a token):
+{"".join(names)}
 exit status:
-{statuses}
-
+{"".join(statuses)}
 examples:
   {sys.argv[0]} book XBT/USD ETH/USD 25
   {sys.argv[0]} -rq -C 1 ticker XBT/USD
   {sys.argv[0]} -C 1 addOrder pair=XBT/USD type=buy ordertype=limit price=9000 volume=0.1"""
-
-
-class Options(argparse.Namespace):
-    """The command line, with what goes for the options that it leaves out."""
-
-    words: list[str]
-    raw = False
-    quiet = False
-    count: int | None = None
-    max_time: float | None = None  # seconds; 0 for no limit
-    idle_timeout = IDLE_SECONDS  # seconds; 0 for no limit
-    reconnect: float | None = None  # seconds
-    token_file: str | None = None
-    token_command: str | None = None
-    dry_run = False
-    help = False
-    version = False
 
 
 class Parser(argparse.ArgumentParser):
@@ -209,16 +165,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> Any:
         """Raise Failure."""
-        if message.startswith("unrecognized"):  # their values, and other words, may be secrets
-            names = [word.partition("=")[0] for word in message.split() if word[0] == "-"]
-            message = f"unrecognized arguments: {' '.join(names)}"
         raise Failure(f"{usage()}\n{message}")
 
 
 def seconds(text: str) -> float:
     """Return an option's value in seconds, or raise ValueError."""
     number = float(text)
-    if not (math.isfinite(number) and 0 <= number <= MOST_SECONDS):
+    if not 0 <= number <= MOST_SECONDS:  # NaN isn't, either
         raise ValueError
     return number
 
@@ -232,25 +185,27 @@ def count(text: str) -> int:
 
 
 def build_parser() -> Parser:
-    """Return the parser of the command line, and the source of half the help."""
+    """Return the parser of the command line, and the source of the help."""
     parser = Parser(
         prog=sys.argv[0],
         usage="%(prog)s [options] feed/endpoint [parameters]",
         description="Command line client for Kraken's spot WebSocket API v1.",
+        epilog=epilog(),
         # A width of its own: argparse takes 3 ms to find out the terminal's, at every start.
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, width=HELP_WIDTH),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=90),
         allow_abbrev=False,
         add_help=False,
     )
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
-    option = parser.add_argument_group("options").add_argument
+    option = parser.add_argument_group("options; S is in seconds").add_argument
     option("-r", "--raw", action="store_true", help="the exchange's messages only, one a line")
-    option("-q", "--quiet", action="store_true", help="leave out the housekeeping messages")
-    option("-C", "--count", metavar="N", type=count, help="stop after N messages of data")
-    option("-W", "--max-time", metavar="S", type=seconds, help="stop after S seconds")
-    option("--idle-timeout", metavar="S", type=seconds, help="silence that counts as a dead link")
-    option("--reconnect", metavar="S", type=seconds, help="connect again, after about S seconds")
-    option("--token-file", metavar="FILE", help="read the token from FILE")
+    option("-q", "--quiet", action="store_true", help="leave out what says that all is well")
+    option("-C", "--count", metavar="N", type=count, help="stop after N messages of data (never)")
+    option("-W", "--max-time", metavar="S", type=seconds, help="stop after S (3; feeds: 0, never)")
+    silence = "silence that counts as a dead link, 0: none (%(default)g)"
+    option("--idle-timeout", metavar="S", type=seconds, default=IDLE_SECONDS, help=silence)
+    option("--reconnect", metavar="S", type=seconds, help="connect again, after about S (never)")
+    option("--token-file", metavar="FILE", help=f"read the token from FILE ({TOKEN_FILE})")
     option("--token-command", metavar="CMD", help="take the token from what CMD prints")
     option("-n", "--dry-run", action="store_true", help="print the request and don't send it")
     option("-h", "--help", action="store_true", help="print this")
@@ -258,72 +213,29 @@ def build_parser() -> Parser:
     return parser
 
 
-def parse_options(argv: list[str], options: Options) -> None:
-    """Fill in OPTIONS from the command line, or raise Failure; --raw is filled in even then."""
+def parse_options(argv: list[str], options: argparse.Namespace) -> str:
+    """Fill in OPTIONS from the command line, return what they want printed, or raise Failure."""
     end = argv.index("--") if "--" in argv else len(argv)
     parser = build_parser()
-    options.raw = any(re.fullmatch("--raw|-[rqnh]*r.*", word) for word in argv[:end])
     parser.parse_intermixed_args(argv[:end], options)
     options.words = [*options.words, *argv[end + 1 :]] or ["ping"]
+    name = options.words[0]
     for word in options.words:
-        try:
-            word.encode()
-        except UnicodeEncodeError:
-            raise Failure(f"Parameter {word} is not text in the locale's encoding") from None
+        if word.encode(errors="ignore").decode() != word:
+            raise Failure(f"Parameter {word} is not text in the locale's encoding")
     if options.help or options.version:
-        return
-    if options.words[0] not in TABLE:
-        parser.error(f"no feed or endpoint is called {options.words[0]}")
-    if options.reconnect is not None and not TABLE[options.words[0]].feed:
+        return parser.format_help().rstrip() if options.help else __version__
+    if name not in TABLE:
+        from difflib import get_close_matches
+
+        like = get_close_matches(name.lower(), map(str.lower, TABLE), 1)
+        hint = "".join(f": did you mean {key}?" for key in TABLE if key.lower() in like)
+        parser.error(f"no feed or endpoint is called {name}{hint}")
+    if options.reconnect is not None and not TABLE[name].feed:
         parser.error("--reconnect is for feeds: no request is ever sent twice")
     if options.token_file is not None and options.token_command is not None:
         parser.error("--token-file and --token-command exclude each other")
-
-
-def read_token(options: Options) -> str:
-    """Return the token: the first line with text of where OPTIONS say, or raise Failure."""
-    if options.token_command is not None:
-        return token_from_command(options.token_command, options.idle_timeout)
-    # The current directory and the script's, because people and cron need one each.
-    beside = os.path.join(os.path.dirname(os.path.realpath(__file__)), TOKEN_FILE)
-    files = (TOKEN_FILE, beside) if options.token_file is None else (options.token_file,)
-    for file in files:
-        try:
-            with open(file, encoding="utf-8-sig") as lines:
-                return first_text(lines)
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError):  # Not passed over for the next: that may be another account
-            break
-    raise Failure(f"WebSocket authentication token missing ({files[0]})")
-
-
-def token_from_command(command: str, limit: float) -> str:
-    """Return the token that a shell command prints within LIMIT seconds, or raise Failure."""
-    try:
-        output = subprocess.run(  # noqa: S602 - the command is the user's own
-            command,
-            shell=True,
-            check=True,
-            stdout=subprocess.PIPE,
-            timeout=limit or None,
-        ).stdout
-        return first_text(output.decode().splitlines())
-    except subprocess.CalledProcessError as error:
-        problem = f"ended with status {error.returncode}"
-    except subprocess.TimeoutExpired:
-        problem = f"took longer than {limit:g} seconds"
-    except ValueError:
-        problem = "printed no text"
-    raise Failure(f"WebSocket authentication token missing (--token-command {problem})")
-
-
-def first_text(lines: Iterable[str]) -> str:
-    """Return the first line that has text, without the space around it, or raise ValueError."""
-    for line in lines:
-        if text := line.strip():
-            return text
-    raise ValueError
+    return ""
 
 
 def pair_name(word: str) -> str:
@@ -332,91 +244,47 @@ def pair_name(word: str) -> str:
     return xstock[1] + xstock[2].upper() if xstock else word.upper()
 
 
-def whole_number(name: str, text: str) -> Literal:
-    """Return TEXT as a JSON integer, or raise Failure."""
-    if not INTEGER.fullmatch(text):
+def split_words(row: Row, words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the pairs of a market feed and the name=value words, or raise Failure."""
+    if "pair" not in row.each:
+        # The original pings whatever else it is told.
+        return [], [word for word in words if "=" in word or row.url == PRIVATE]
+    named = [word for word in words if "=" in word]
+    numbers = [word for word in words if word.isdecimal()]
+    pairs = [pair_name(word) for word in words if word not in (*named, *numbers)]
+    if not pairs:
+        raise Failure(f"{usage()}\nA market feed needs a pair")
+    # The last number counts, and 0 stands for the default, as in the original.
+    number = int(numbers[-1]) if row.number and numbers else 0
+    return pairs, [f"{row.number}={number}", *named] if number else named
+
+
+def json_value(row: Row, name: str, text: str) -> str | list[str]:
+    """Return a parameter typed by its name, and on a feed by its looks, or raise Failure."""
+    if row.feed and name not in INTEGERS:
+        return Literal(text) if SCALAR.fullmatch(text) else text
+    if name in INTEGERS and not INTEGER.fullmatch(text):
         raise Failure(f"Parameter {name} must be a whole number")
-    return Literal(text)
-
-
-def subscription_value(name: str, text: str) -> str:
-    """Return a parameter of a feed: a JSON number or boolean where it looks like one, else text."""
-    if name in INTEGERS:
-        return whole_number(name, text)
-    return Literal(text) if text in ("true", "false") or NUMBER.fullmatch(text) else text
-
-
-def request_value(row: Row, name: str, text: str) -> str | list[str]:
-    """Return a parameter of a request, typed by its name as the exchange wants it."""
-    if name in INTEGERS:
-        return whole_number(name, text)
-    if name in BOOLEANS:
-        if text not in ("true", "false"):
-            raise Failure(f"Parameter {name} must be true or false")
+    if name in BOOLEANS and text not in ("true", "false"):
+        raise Failure(f"Parameter {name} must be true or false")
+    if name in INTEGERS | BOOLEANS:
         return Literal(text)
     return text.split(",") if name in row.lists else text
 
 
-def split_parameters(words: Iterable[str], reserved: tuple[str, ...]) -> dict[str, str]:
+def read_parameters(row: Row, words: list[str]) -> dict[str, Any]:
     """Return the name=value words as a dict, in the order typed, or raise Failure."""
-    parameters: dict[str, str] = {}
+    parameters: dict[str, Any] = {}
     for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
+        name, equals, text = word.partition("=")
+        if not (name and equals):
             raise Failure(f"Parameter {word} is not of the form name=value")
-        if not name:
-            raise Failure(f"Parameter {word} has no name")
-        if name in reserved:
+        if name in ("event", "token") or (row.feed and name == "name"):
             raise Failure(f"Parameter {name} can't be given: the client sets it")
         if name in parameters:
             raise Failure(f"Parameter {name} is given twice")
-        parameters[name] = value
+        parameters[name] = json_value(row, name, text)
     return parameters
-
-
-def split_pairs(row: Row, words: list[str]) -> tuple[list[str], list[str]]:
-    """Return the pairs and the name=value words; a bare number becomes one of these."""
-    pairs: list[str] = []
-    rest: list[str] = []
-    number = 0
-    for word in words:
-        if "=" in word:
-            rest.append(word)
-        elif word.isdecimal():
-            number = decimal(word)
-        else:
-            if pairs == [""]:  # as in the original, where the next pair takes its place
-                pairs.clear()
-            pairs.append(pair_name(word))
-    if not pairs:
-        raise Failure(f"{usage()}\nA market feed needs a pair")
-    if row.number and number:  # 0 stands for the default, as in the original
-        rest.insert(0, f"{row.number}={number}")
-    return pairs, rest
-
-
-def decimal(word: str) -> int:
-    """Return a word of decimal digits, of whatever script, as a number, or raise Failure."""
-    try:
-        return int(word)
-    except ValueError:  # Python converts no more than 4,300 digits
-        raise Failure(f"Parameter {word[:20]}... is too long a number") from None
-
-
-def build_subscription(name: str, row: Row, words: list[str], token: str) -> dict[str, Any]:
-    """Return the request that subscribes to a feed, or raise Failure."""
-    pairs, words = split_pairs(row, words) if row.pairs else ([], words)
-    subscription: dict[str, Any] = {"name": name}
-    if row.number:
-        subscription[row.number] = row.default
-    for key, text in split_parameters(words, ("event", "token", "name")).items():
-        subscription[key] = subscription_value(key, text)
-    reqid = {key: subscription.pop(key) for key in ("reqid",) if key in subscription}
-    request = {"event": "subscribe", "subscription": subscription}
-    if row.pairs:
-        return {**request, "pair": pairs, **reqid}
-    subscription["token"] = token
-    return {**request, **reqid}
 
 
 def build_request(name: str, words: list[str], token: str = "") -> dict[str, Any]:
@@ -425,16 +293,16 @@ def build_request(name: str, words: list[str], token: str = "") -> dict[str, Any
     The order of the members is the order on the wire. TOKEN is for the private names.
     """
     row = TABLE[name]
-    if row.feed:
-        return build_subscription(name, row, words, token)
-    if not row.trading:  # the original pings whatever else it is told
-        words = [word for word in words if "=" in word]
-    request: dict[str, Any] = {"event": name}
-    if row.trading:
-        request["token"] = token
-    for key, text in split_parameters(words, ("event", "token")).items():
-        request[key] = request_value(row, key, text)
-    return request
+    pairs, words = split_words(row, words)
+    parameters = read_parameters(row, words)
+    credentials = {"token": token} if row.url == PRIVATE else {}
+    if not row.feed:
+        return {"event": name, **credentials, **parameters}
+    reqid = {"reqid": parameters.pop("reqid")} if "reqid" in parameters else {}
+    number = {row.number: row.default} if row.number else {}
+    subscription = {"name": name, **number, **parameters, **credentials}
+    request = {"event": "subscribe", "subscription": subscription}
+    return {**request, **({"pair": pairs} if pairs else {}), **reqid}
 
 
 def encode(value: object) -> str:
@@ -446,48 +314,210 @@ def encode(value: object) -> str:
     return value if isinstance(value, Literal) else json.dumps(value, ensure_ascii=False)
 
 
-def parse_event(message: str) -> dict[str, Any]:
-    """Return the members of an event; there are none in channel data, which come as arrays."""
-    if not message.lstrip().startswith("{"):
-        return {}
+class Signals:
+    """Notes the first signal, and raises it as a Stop where the client waits: within "with"."""
+
+    stop: Stop | None = None  # what ends the run, once something does
+    since = 0.0  # when it came, in monotonic seconds
+    waiting = False  # for something that any signal cuts short
+    writing = False  # a line, which is cut short only when it is stuck
+
+    def install(self, limit: float) -> None:
+        """Take over the signals that weren't ignored at the start; SIGALRM comes in LIMIT s."""
+        signal.signal(signal.SIGALRM, self.handle)
+        signal.setitimer(signal.ITIMER_REAL, limit)  # before another signal sets it in its own way
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self.handle)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a parent's thread may block them
+
+    def handle(self, number: int, _frame: object) -> None:
+        """Note the first signal; from then on an alarm repeats, which frees a stuck write."""
+        now = time.monotonic()
+        if not self.stop:
+            self.stop, self.since = Stop(number), now
+            signal.setitimer(signal.ITIMER_REAL, STUCK_SECONDS, STUCK_SECONDS)
+        if self.waiting or (self.writing and now >= self.since + STUCK_SECONDS):
+            self.waiting = self.writing = False
+            raise self.stop
+
+    def __enter__(self) -> None:
+        self.waiting = True
+        if self.stop:  # looked for behind the flag, so that none falls between
+            self.waiting = False
+            raise self.stop
+
+    def __exit__(self, *_: object) -> None:
+        self.waiting = False
+
+
+def read_token(options: argparse.Namespace) -> str:
+    """Return the token: the first line with text of where OPTIONS say, or raise Failure."""
+    if options.token_command is not None:
+        return token_from_command(options.token_command, options.idle_timeout)
+    # The current directory's or else the script's, because people and cron need one each. One that
+    # is there, if only as a link, is not passed over for the other: that may be another account's.
+    beside = os.path.join(os.path.dirname(os.path.realpath(__file__)), TOKEN_FILE)
+    file = TOKEN_FILE if os.path.lexists(TOKEN_FILE) else beside
     try:
-        return dict(json.loads(message))
-    except (ValueError, RecursionError):  # not JSON; nested too deeply
-        return {}
+        with open(options.token_file or file, encoding="utf-8-sig") as lines:
+            return next(filter(None, map(str.strip, lines)))
+    except (OSError, ValueError, StopIteration):
+        name = options.token_file or TOKEN_FILE
+        raise Failure(f"WebSocket authentication token missing ({name})") from None
 
 
-def is_housekeeping(event: dict[str, Any]) -> bool:
-    """Return whether an event only says that all is well."""
-    kind = event.get("event")
-    accepted = kind == "subscriptionStatus" and event.get("status") in ACCEPTED
-    return accepted or kind in HOUSEKEEPING
+def token_from_command(command: str, limit: float) -> str:
+    """Return the token that a shell command prints within LIMIT seconds, or raise Failure."""
+    import subprocess
+
+    try:
+        # The command is the user's own.
+        output = subprocess.check_output(command, shell=True, timeout=limit or None)  # noqa: S602
+        return next(filter(None, map(str.strip, output.decode().splitlines())))
+    except subprocess.CalledProcessError as error:
+        problem = f"ended with status {error.returncode}"
+    except subprocess.TimeoutExpired:
+        problem = f"took longer than {limit:g} seconds"
+    except (ValueError, StopIteration):
+        problem = "printed no text"
+    raise Failure(f"WebSocket authentication token missing (--token-command {problem})")
 
 
-class Session:
-    """What is asked of the exchange, how far it has got and what was answered."""
+def check_library() -> None:
+    """Raise Failure where websocket-client isn't installed, or is too old."""
+    try:
+        # PyPI's package "websocket" has a WebSocket as well, but no such exception.
+        from websocket import WebSocketTimeoutException, __version__  # noqa: F401
 
-    row = TABLE["ping"]  # until the command line is read
-    answer = ""
-    due = 1
+        old = tuple(map(int, __version__.split(".")[:2])) < (1, 8)
+        problem = f"{__version__} is too old" if old else ""
+    except Exception:  # whatever else is called websocket may fail in any way
+        problem = "is missing, or another package called websocket is in its place"
+    if problem:
+        install = (
+            f"{shlex.quote(sys.executable or 'python3')} -m pip install 'websocket-client>=1.8'"
+        )
+        raise Failure(f"websocket-client {problem}: {install}")
 
-    def __init__(self, options: Options) -> None:
-        self.options = options
-        self.stage = "connection"  # in the original's words
-        self.sent = False
+
+class Connection(io.RawIOBase):
+    """A WebSocket, and the raw stream that its library reads from. It fails by any exception."""
+
+    def __init__(self, url: str, limit: float, signals: Signals) -> None:
+        """Open it. LIMIT, in seconds, goes for this as for every later wait; 0 is none."""
+        from websocket import WebSocket
+
+        ws: Any = WebSocket(skip_utf8_validation=True)  # in pure Python; receive does it
+        self.ws = ws
+        self.limit = limit
+        self.signals = signals
+        self.deadline = 0.0  # in monotonic seconds
+        result: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        # A thread dials, because a name look-up can neither be interrupted nor limited in time.
+        threading.Thread(target=self.dial, args=(url, result), daemon=True).start()
+        try:
+            with signals:
+                error = result.get(timeout=limit or None)
+        except queue.Empty:
+            error = ConnectionError(f"no connection within {limit:g} seconds")
+        if error:
+            raise error
+        # Large reads, instead of three for each message: undocumented, and a sixth of the time
+        ws.frame_buffer.recv = io.BufferedReader(self, CHUNK_BYTES).read
+        ws.pong = self.pong
+        # close() answers the exchange's close frame: at once, a failure would hide the reason in it
+        ws.send_close = lambda: None
+
+    def dial(self, url: str, result: queue.SimpleQueue[Exception | None]) -> None:
+        """Connect to URL, and put None into RESULT or the exception that prevented it."""
+        error: Exception | None = None
+        try:
+            # Twice the limit on connecting: late, but an abandoned thread ends as well.
+            self.ws.connect(url, timeout=2 * self.limit or None, redirect_limit=0)
+        except Exception as exception:
+            error = exception
+        status = self.ws.getstatus()
+        if status not in (None, 101):  # websocket-client 1.8 takes an unfollowed redirect for open
+            error = ConnectionError(f"HTTP {status}, and redirects are not followed")
+        result.put(error)
+
+    def readable(self) -> bool:
+        """Return that it is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill BUFFER with what comes before the deadline, and return how much that is."""
+        if self.limit:  # at least a millisecond: 0 would be no wait at all
+            self.ws.settimeout(max(self.deadline - time.monotonic(), 0.001))
+        try:
+            with self.signals:
+                size: int = self.ws.sock.recv_into(buffer)
+        except socket.timeout:
+            raise ConnectionError(f"nothing received for {self.limit:g} seconds") from None
+        if not size:  # at the end, where the library would ask again for ever
+            raise ConnectionError("Connection to remote host was lost.")
+        return size
+
+    def pong(self, data: bytes) -> None:
+        """Answer a ping, within a wait: the exchange may read nothing."""
+        with self.signals:
+            self.ws.send(data, PONG_FRAME)
+
+    def receive(self) -> bytes:
+        """Return the next message, which has LIMIT seconds from now to come, or raise."""
+        self.deadline = time.monotonic() + self.limit
+        if self.signals.stop:  # also where so much has been read that there is nothing to wait for
+            raise self.signals.stop
+        opcode, data = self.ws.recv_data()
+        if opcode == CLOSE_FRAME:
+            code = str(int.from_bytes(data[:2], "big")) if data else "closed without a code"
+            raise ConnectionError(f"{code} {data[2:].decode(errors='replace')}")
+        if not data.isascii():
+            data.decode()  # checks its UTF-8, as the protocol demands
+        return bytes(data)
+
+    def hang_up(self) -> None:
+        """Close as the protocol has it, without waiting long for the other side."""
+        deadline = time.monotonic() + CLOSE_SECONDS
+        # Not websocket-client's own close(), which waits on while anything at all trickles in.
+        with contextlib.suppress(Exception):
+            self.ws.settimeout(CLOSE_SECONDS)
+            self.ws.send(NORMAL_CLOSURE, CLOSE_FRAME)
+            while (left := deadline - time.monotonic()) > 0:
+                self.ws.settimeout(left)
+                if not self.ws.sock.recv(CHUNK_BYTES):
+                    break
+        self.ws.shutdown()
+
+
+class Outcome:
+    """What the exchange has answered to a request, on one connection."""
+
+    def __init__(self, name: str, request: dict[str, Any]) -> None:
+        self.row = TABLE[name]
+        self.answer = "subscriptionStatus" if self.row.feed else f"{name}Status"
+        self.due = sum(len(request.get(member, ())) for member in self.row.each) or 1
         self.accepted = 0
         self.errors: list[str] = []
-        self.whole = False  # whether one of the errors goes for the whole request
-        self.data = 0  # messages of a feed, over all connections
-        self.live = False  # whether a feed has ever brought data or an accepted subscription
+        self.words = ""  # of all errors
+        self.broken = False  # whether one of them is a service's that failed, which is no refusal
+        self.whole = False  # whether one of them goes for the whole request
 
-    def begin(self, name: str, request: dict[str, Any]) -> None:
-        """Begin a connection: nothing of what REQUEST asks for is answered yet."""
-        self.answer = "subscriptionStatus" if self.row.feed else ANSWERS.get(name, f"{name}Status")
-        self.due = sum(len(request.get(member, ())) for member in self.row.each) or 1
-        self.stage = "connection"
-        self.accepted = 0
-        self.errors = []
-        self.whole = False
+    def note(self, event: dict[str, Any]) -> None:
+        """Take in an event that came after the request was sent."""
+        kind = event.get("event")
+        kind, status = ("pingStatus", "ok") if kind == "pong" else (kind, event.get("status"))
+        if self.complete and not self.row.feed and status not in ACCEPTED:
+            return  # the answer stands
+        if kind == "error" or (status == "error" and kind in (self.answer, *REFUSALS)):
+            self.errors.append(str(event.get("errorMessage")))
+            self.words = "; ".join(dict.fromkeys(self.errors))
+            self.broken = any(map(BROKEN.match, self.errors))
+            if kind != self.answer or (self.row.feed and "pair" not in event):
+                self.whole = True
+        elif kind == self.answer and status in ACCEPTED:
+            self.accepted += 1
 
     @property
     def complete(self) -> bool:
@@ -495,419 +525,228 @@ class Session:
         return self.whole or self.accepted + len(self.errors) >= self.due
 
     @property
-    def contradicted(self) -> bool:
-        """Whether the exchange refused what it then accepted."""
+    def certain(self) -> bool:
+        """Whether it is known what became of it."""
         many = self.whole or self.accepted + len(self.errors) > self.due
-        return many and self.accepted > 0 and bool(self.errors)
-
-    @property
-    def refused(self) -> bool:
-        """Whether this is a subscription of which nothing was accepted."""
-        return self.row.feed and self.complete and not self.accepted
-
-    @property
-    def finished(self) -> bool:
-        """Whether --count is reached, which for a request is its complete answer."""
-        if self.options.count is None:
-            return False
-        return self.data >= self.options.count if self.row.feed else self.complete
-
-    def note(self, message: str, event: dict[str, Any]) -> None:
-        """Take in a message that came after the request was sent, and its members if any."""
-        kind = event.get("event")
-        status = "ok" if kind == "pong" else event.get("status")
-        if self.complete and not self.row.feed and status not in ACCEPTED:
-            return  # the answer stands
-        if kind == "error" or (status == "error" and kind in (self.answer, *REFUSALS)):
-            self.errors.append(str(event.get("errorMessage")))
-            if kind != self.answer or (self.row.feed and "pair" not in event):
-                self.whole = True
-        elif kind == self.answer and status in ACCEPTED:
-            self.accepted += 1
-        elif message.lstrip().startswith("["):
-            self.data += 1
-        self.live = bool(self.live or self.accepted or self.data)
-
-    def explain(self, error: BaseException) -> str:
-        """Return the sentence for what ended a connection or the run."""
-        if isinstance(error, (Failure, OutputLost)):
-            return str(error)
-        words = str(error) if isinstance(error, Stop) else reason(error, self.options.idle_timeout)
-        return f"WebSocket {self.stage} failed ({words})"
-
-    def verdict(self, end: BaseException | None) -> tuple[int, str]:
-        """Return the exit status of a run that ended so, and the sentence that is due, if any.
-
-        END is what cut the run short, or None where it came to its own end.
-        """
-        sentence = self.explain(end) if end else ""
-        if self.sent and self.complete and not self.row.feed and not self.contradicted:
-            return FAILED if self.errors else DONE, sentence if isinstance(end, OutputLost) else ""
-        if self.sent and self.row.trading:
-            return UNKNOWN, f"{sentence}\n{UNKNOWN_FATE}".strip()
-        late = self.options.count and isinstance(end, TimeLimit) and not self.finished
-        if late and not self.row.trading:
-            return TIMED_OUT, "" if self.live else sentence
-        stopped = self.row.feed and self.live and (isinstance(end, Stop) or not sentence)
-        return (DONE, "") if stopped or not end else (FAILED, sentence)
-
-
-class Signals:
-    """Turns signals and the time limit into Stop, but never within a line of output."""
-
-    def __init__(self) -> None:
-        self.stop: Stop | None = None  # what ends the run, once something does
-        self.busy = False  # with a line of output or the last close, which are not to be cut
-
-    def install(self) -> None:
-        """Take over the signals that end a run, save those that were ignored at the start."""
-        atexit.register(self.ignore)
-        signal.signal(signal.SIGALRM, self.handle)
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self.handle)
-
-    def handle(self, number: int, _frame: FrameType | None) -> None:
-        """End the run at the first signal, and from then on whatever is stuck."""
-        if not signal.getitimer(signal.ITIMER_REAL)[1]:
-            signal.setitimer(signal.ITIMER_REAL, STUCK_SECONDS, STUCK_SECONDS)
-        alarm = number == signal.SIGALRM
-        if self.stop:
-            if self.busy and alarm:
-                raise self.stop
-            return
-        name = signal.Signals(number).name
-        self.stop = TimeLimit("stopped by the time limit") if alarm else Stop(f"stopped by {name}")
-        if not self.busy:
-            raise self.stop
-
-    def hold(self) -> None:
-        """Let no signal come between a message and its being counted."""
-        self.busy = True
-
-    def release(self) -> None:
-        """Raise the Stop that was held back, if there is one."""
-        self.busy = False
-        if self.stop:
-            raise self.stop
-
-    def finish(self) -> None:
-        """Let no signal end anything any more but what is stuck."""
-        self.stop = self.stop or Stop("finished")
-
-    def ignore(self) -> None:
-        """Ignore the signals while the interpreter exits, where it would reset them to deadly."""
-        for number in (signal.SIGALRM, *SIGNALS):
-            signal.signal(number, signal.SIG_IGN)
+        contradicted = many and self.accepted and self.errors
+        return self.complete and not contradicted and not (self.broken and self.row.trading)
 
 
 class Output:
     """What the client writes: whole lines, at once, with the token masked."""
 
-    def __init__(self, options: Options, signals: Signals) -> None:
+    def __init__(self, options: argparse.Namespace, signals: Signals) -> None:
         self.options = options
         self.signals = signals
-        self.tokens: deque[str] = deque(maxlen=RECENT_TOKENS)  # as patterns
-        self.token: re.Pattern[str] | None = None  # any of them
-        self.lost = False
-        for stream in (sys.stdout, sys.stderr):
-            # A terminal or pipe that another program left non-blocking would lose lines.
-            with contextlib.suppress(AttributeError, OSError):
-                os.set_blocking(stream.fileno(), True)
+        self.secrets: list[bytes] = []  # the current token, in each of its spellings
+        self.lost = sys.stdout is None  # whether stdout takes no more
 
     def hide(self, token: str) -> None:
-        """Mask TOKEN from now on, in every spelling that JSON has for its characters."""
-        spellings = (
-            {
-                char,
-                json.dumps(char)[1:-1],
-                f"\\{char}",
-                rf"\u{ord(char):04x}",
-                rf"\u{ord(char):04X}",
-            }
-            for char in token
-        )
-        pattern = "".join(f"(?:{'|'.join(sorted(map(re.escape, each)))})" for each in spellings)
-        if pattern in self.tokens:
-            return
-        self.tokens.append(pattern)
-        self.token = re.compile("|".join(sorted(self.tokens, key=len, reverse=True)))
+        """Mask TOKEN from now on, as it was typed and as JSON may escape it."""
+        escaped = encode(token)[1:-1]
+        spellings = dict.fromkeys((token, escaped, escaped.replace("/", r"\/")))
+        self.secrets = [spelling.encode() for spelling in spellings]
 
-    def message(self, message: str, event: dict[str, Any]) -> None:
-        """Print what the exchange sent, unless --quiet leaves it out."""
-        if self.options.quiet and is_housekeeping(event):
-            return
-        self.line(message if self.options.raw else f"WebSocket -> Client: {message}")
-
-    def request(self, request: str) -> None:
-        """Print what the client is about to send, unless the options leave it out."""
-        if not (self.options.raw or self.options.quiet):
-            self.line(f"Client -> WebSocket: {request}")
-
-    def line(self, text: str) -> None:
-        """Write a line to stdout, now; raise OutputLost when it can't be."""
-        self.lost = True  # until the line is out: a Stop may cut it short
-        try:
-            self.write(sys.stdout, text)
-        except BrokenPipeError:  # nobody reads any more: a quiet end
-            raise OutputLost from None
-        except OSError as error:
-            raise OutputLost(f"stdout can't be written ({error})") from None
-        self.lost = False
-
-    def tell(self, sentence: str) -> None:
-        """Write a sentence in the middle of the run."""
-        if self.options.raw:
-            self.say(sentence)
-        else:
-            self.line(sentence)
+    def message(self, message: bytes) -> None:
+        """Print what the exchange sent."""
+        self.write(message if self.options.raw else b"WebSocket -> Client: " + message)
 
     def say(self, sentence: str) -> None:
         """Write a sentence to stdout, or to stderr with --raw or once stdout is lost."""
-        for stream in (None if self.lost or self.options.raw else sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, Stop):
-                self.write(stream, sentence)
-                break
+        line = sentence.encode("utf-8", "backslashreplace")
+        # A stream that was closed at the start may be a number of something else by now.
+        usable = {1: not (self.options.raw or self.lost), 2: sys.stderr is not None}
+        for descriptor in filter(usable.get, usable):
+            with contextlib.suppress(Failure, Stop):
+                return self.write(line, descriptor)
+        return None
 
-    def write(self, stream: TextIO | None, text: str) -> None:
-        """Write a line to STREAM as UTF-8, whatever the locale, or raise OSError."""
-        if stream is None:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        text = self.token.sub(MASK, text) if self.token else text
-        data = f"{text}\n".encode("utf-8", "backslashreplace")
-        busy, self.signals.busy = self.signals.busy, True
+    def write(self, line: bytes, descriptor: int = 1) -> None:
+        """Write a line, now; raise Stop where its reader has left, Failure where it can't be."""
+        for secret in self.secrets:
+            line = line.replace(secret, MASK.encode())
+        rest = line + b"\n"
+        self.signals.writing = True
         try:
-            while data:  # with PYTHONUNBUFFERED the stream has no buffer and may take a part
-                data = data[stream.buffer.write(data) :]
-            stream.flush()
-        except (OSError, Stop):
-            # At its exit the interpreter would try again what is still in the buffer.
-            with open(os.devnull, "wb") as null:
-                os.dup2(null.fileno(), stream.fileno())
-            raise
+            while rest:
+                try:
+                    rest = rest[os.write(descriptor, rest) :]
+                except BlockingIOError:  # another program made it so
+                    select.select([], [descriptor], [])
+        except (OSError, Stop) as error:
+            self.lost = self.lost or descriptor == 1
+            if isinstance(error, BrokenPipeError):
+                raise Stop(signal.SIGPIPE) from None
+            stuck = ", while its reader was stuck: its last line is cut"
+            words = f"{error}{stuck if isinstance(error, Stop) else ''}"
+            raise Failure(f"stdout can't be written ({words})") from None
         finally:
-            self.signals.busy = busy
-
-
-def check_library() -> None:
-    """Raise Failure where websocket-client isn't installed."""
-    try:
-        # PyPI's package "websocket" has a WebSocket as well, but no such exception.
-        from websocket import WebSocket, WebSocketTimeoutException  # noqa: F401
-    except Exception:  # whatever else is called websocket may fail in any way
-        raise Failure(
-            "websocket-client is missing, or another package called websocket is in its place:"
-            " python3 -m pip install websocket-client"
-        ) from None
-
-
-def dial(ws: Any, url: str, limit: float, result: queue.SimpleQueue[Exception | None]) -> None:
-    """Open WS to URL, and put None into RESULT or the exception that prevented it."""
-    error: Exception | None = None
-    try:
-        # Twice the limit on connecting: late, but an abandoned thread ends as well.
-        ws.connect(url, timeout=2 * limit or None, redirect_limit=0)
-    except Exception as exception:
-        error = exception
-    if ws.getstatus() not in (None, SWITCHING_PROTOCOLS):
-        # websocket-client 1.8 takes a redirect that it doesn't follow for a success
-        error = ConnectionError(f"HTTP {ws.getstatus()}, and redirects are not followed")
-    result.put(error)
-
-
-def connect(url: str, limit: float, signals: Signals) -> Any:
-    """Return an open WebSocket to URL, or raise what prevented it.
-
-    LIMIT is in seconds, and goes for connecting as for every later wait; 0 is none.
-    A thread dials, because a name look-up can neither be interrupted nor limited in time.
-    """
-    from websocket import WebSocket
-
-    ws: Any = WebSocket(skip_utf8_validation=True)  # in pure Python; decoding checks the same
-    result: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-    signals.hold()  # threading's locks don't stand a Stop
-    threading.Thread(target=dial, args=(ws, url, limit, result), daemon=True).start()
-    signals.release()
-    try:
-        error = result.get(timeout=limit or None)
-    except queue.Empty:
-        error = TimeoutError(f"no connection within {limit:g} seconds")
-    if error:
-        raise error
-    ws.settimeout(limit or None)
-    # close() answers the exchange's close frame: at once, a failure would hide the reason in it.
-    ws.send_close = lambda: None
-    return ws
-
-
-def receive(ws: Any) -> str:
-    """Return the next message, or raise what ended the connection."""
-    opcode, data = ws.recv_data()
-    if opcode == CLOSE_FRAME:
-        code = str(int.from_bytes(data[:2], "big")) if data else "closed without a code"
-        raise ConnectionError(f"{code} {data[2:].decode(errors='replace')}")
-    return str(data, "utf-8")
-
-
-def close(ws: Any, signals: Signals) -> None:
-    """Close the connection as the protocol has it, without waiting long for the other side."""
-    signals.hold()
-    # Not websocket-client's own close(), which waits on while anything at all trickles in.
-    with contextlib.suppress(Exception, Stop):
-        ws.send(NORMAL_CLOSURE, CLOSE_FRAME)
-        deadline = time.monotonic() + CLOSE_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            ws.settimeout(left)
-            if not ws.sock.recv(CHUNK_BYTES):
-                break
-    with contextlib.suppress(Stop):
-        ws.shutdown()
-    signals.busy = False
-
-
-def reason(error: BaseException, limit: float) -> str:
-    """Return in words, on one line, what was wrong with a connection of that time limit."""
-    from http.client import responses
-
-    from websocket import WebSocketBadStatusException, WebSocketTimeoutException
-
-    text = str(error) or type(error).__name__
-    if isinstance(error, WebSocketBadStatusException):
-        text = f"HTTP {error.status_code} {responses.get(error.status_code, '')}"
-    elif isinstance(error, WebSocketTimeoutException):
-        text = f"nothing received for {limit:g} seconds"
-    elif hasattr(error, "verify_message"):  # ssl.SSLCertVerificationError
-        text = f"certificate not accepted: {error.verify_message}"
-    return " ".join(text.split())
-
-
-def prepare(session: Session, output: Output) -> str:
-    """Return the text of the request that the command line asks for, or raise Failure."""
-    name, *words = session.options.words
-    token = MASK
-    if session.row.private and not session.options.dry_run:
-        token = read_token(session.options)
-        output.hide(token)
-    request = build_request(name, words, token)
-    session.begin(name, request)
-    return encode(request)
-
-
-def converse(session: Session, request: str, output: Output, signals: Signals) -> None:
-    """Connect, send the request and print what comes, until --count is reached or it fails."""
-    ws = connect(session.row.url, session.options.idle_timeout, signals)
-    try:
-        greeting = receive(ws)
-        output.message(greeting, parse_event(greeting))
-        session.stage = "subscription/request"
-        output.request(request)
-        signals.release()
-        session.sent = True
-        ws.send(request)
-        while not (session.refused or session.finished):
-            message = receive(ws)
-            signals.hold()
-            session.stage = "messages"
-            event = parse_event(message)
-            output.message(message, event)
-            session.note(message, event)
-            signals.release()
-    finally:
-        close(ws, signals)
-    if session.refused:
-        session.stage = "subscription/request"
-        raise ConnectionError("; ".join(dict.fromkeys(session.errors)))
-
-
-def pause(delay: float, starts: Sequence[float], now: float) -> float:
-    """Return how many seconds to wait before the next connection, DELAY being due.
-
-    STARTS are the times of the latest connections, at most MOST_CONNECTIONS of them.
-    """
-    due = delay * random.uniform(0.8, 1.2)  # noqa: S311 - lest all clients come back at once
-    if len(starts) < MOST_CONNECTIONS:
-        return due
-    return max(due, starts[0] + CONNECTIONS_SECONDS - now)
-
-
-def keep_connected(session: Session, output: Output, signals: Signals) -> None:
-    """Converse, and with --reconnect begin again whenever the connection is lost."""
-    reconnect = session.options.reconnect
-    delay = reconnect or 0.0
-    starts: deque[float] = deque(maxlen=MOST_CONNECTIONS)
-    request = prepare(session, output)
-    signals.hold()  # Python's imports call back what would swallow a Stop
-    check_library()
-    signals.release()
-    while True:
-        data = session.data
-        try:
-            request = request or prepare(session, output)
-            starts.append(time.monotonic())
-            return converse(session, request, output, signals)
-        except Exception as error:
-            refused = session.refused and not session.live
-            if reconnect is None or refused or isinstance(error, OutputLost):
-                raise
-            sentence = session.explain(error)
-        if session.data > data:
-            delay = reconnect
-        wait = pause(delay, starts, time.monotonic())
-        output.tell(f"{sentence}\nConnecting again in {wait:.1f} seconds")
-        signals.release()
-        time.sleep(wait)
-        delay = max(reconnect, min(2 * delay or 0.1, MOST_DELAY_SECONDS))
-        request = ""  # to be made anew, with a fresh token
-
-
-def perform(argv: list[str], session: Session, output: Output, signals: Signals) -> None:
-    """Do what the command line asks for, or raise what cuts it short."""
-    options = session.options
-    if sys.stdout is None:  # nothing may be sent whose answer can't be shown
-        raise OutputLost("stdout is closed")
-    parse_options(argv, options)
-    if options.help:
-        return output.line(help_text())
-    if options.version:
-        return output.line(__version__)
-    session.row = TABLE[options.words[0]]
-    if options.dry_run:
-        return output.line(prepare(session, output))
-    default = 0 if session.row.feed else ANSWER_SECONDS
-    limit = default if options.max_time is None else options.max_time
-    signal.setitimer(signal.ITIMER_REAL, limit)
-    return keep_connected(session, output, signals)
-
-
-def run(
-    argv: list[str], session: Session, output: Output, signals: Signals
-) -> BaseException | None:
-    """Do what the command line asks for, and return what cut it short, if anything did."""
-    end: BaseException | None = None
-    try:
-        try:
-            signals.install()
-            perform(argv, session, output, signals)
-        except Exception as error:
-            end = error
-        signals.finish()
-    except Stop as stop:  # wherever it struck, also in the lines above
-        end = stop
-    return end
+            self.signals.writing = False
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line ARGV, or the process's own, and return the exit status."""
-    options = Options()
-    signals = Signals()
-    output = Output(options, signals)
-    session = Session(options)
-    end = run(sys.argv[1:] if argv is None else argv, session, output, signals)
-    status, sentence = session.verdict(end)
+    run = Run()
+    end: BaseException | None = None
+    try:
+        run.perform(sys.argv[1:] if argv is None else argv)
+    except (Exception, Stop) as error:
+        end = error
+    status, sentence = run.verdict(end)
     if sentence:
-        output.say(sentence)
-    signal.setitimer(signal.ITIMER_REAL, 0)
+        run.output.say(sentence)
+    for number in SIGNALS:  # while the interpreter exits, where it would reset them to deadly
+        signal.signal(number, signal.SIG_IGN)
     return status
+
+
+class Run:
+    """One run of the client: what is asked for, how far it has got, and how it ends."""
+
+    row = TABLE["ping"]  # until the command line is read
+    stage = "connection"  # in the original's words
+    sent = False
+    data = 0  # messages of a feed
+    live = False  # whether a feed has ever brought data or an accepted subscription
+
+    def __init__(self) -> None:
+        self.options = argparse.Namespace()
+        self.signals = Signals()
+        self.output = Output(self.options, self.signals)
+        self.outcome = Outcome("ping", {})  # of the latest connection
+
+    def perform(self, argv: list[str]) -> None:
+        """Do what the command line asks for, or raise what cuts it short."""
+        options = self.options
+        text = parse_options(argv, options)
+        if self.output.lost:  # nothing may be sent whose answer can't be shown
+            raise Failure("stdout is closed")
+        if text:
+            return self.output.write(text.encode())
+        self.row = TABLE[options.words[0]]
+        if options.dry_run:
+            return self.output.write(encode(self.prepare()).encode())
+        limit = 0 if self.row.feed else ANSWER_SECONDS
+        self.signals.install(limit if options.max_time is None else options.max_time)
+        return self.stay_connected()
+
+    def prepare(self) -> dict[str, Any]:
+        """Return the request that the command line asks for, or raise Failure."""
+        name, *words = self.options.words
+        token = MASK
+        if self.row.url == PRIVATE and not self.options.dry_run:
+            with self.signals:
+                token = read_token(self.options)
+            self.output.hide(token)
+        return build_request(name, words, token)
+
+    def stay_connected(self) -> None:
+        """Converse, and with --reconnect begin again whenever the connection is lost."""
+        reconnect, delay = self.options.reconnect, None
+        request: dict[str, Any] | None = self.prepare()
+        check_library()
+        while True:
+            begin = time.monotonic()
+            try:
+                request = request or self.prepare()  # anew, with a fresh token
+                return self.converse(request)
+            except Exception as error:
+                if reconnect is None or (request and isinstance(error, Failure)):
+                    raise
+                sentence = self.explain(error)
+            delay = next_delay(reconnect, delay, time.monotonic() - begin)
+            from random import uniform
+
+            wait = delay * uniform(0.8, 1.2)  # noqa: S311 - lest all clients come back at once
+            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            self.output.say(f"{now} {sentence}\nConnecting again in {wait:.1f} seconds")
+            with self.signals:
+                time.sleep(wait)
+            request = None
+
+    def converse(self, request: dict[str, Any]) -> None:
+        """Connect, send the request and print what comes, until --count is reached or it fails."""
+        self.stage = "connection"
+        self.outcome = Outcome(self.options.words[0], request)
+        connection = Connection(self.row.url, self.options.idle_timeout, self.signals)
+        try:
+            self.take(connection.receive())
+            self.stage = "subscription/request"
+            text = encode(request)
+            if not (self.options.raw or self.options.quiet):
+                self.output.write(f"Client -> WebSocket: {text}".encode())
+            with self.signals:
+                self.sent = True
+                connection.ws.send(text)
+            goal = self.options.count
+            while not (goal and (self.data >= goal if self.row.feed else self.outcome.complete)):
+                message = connection.receive()
+                self.stage = "messages"
+                if message.startswith(b"["):
+                    self.output.message(message)
+                    self.data += 1
+                else:
+                    self.take(message)
+        finally:
+            connection.hang_up()
+
+    def take(self, message: bytes) -> None:
+        """Print an event, unless --quiet leaves it out, and take in what it answers, or raise."""
+        event: dict[str, Any] = {}
+        with contextlib.suppress(ValueError, RecursionError):  # not JSON; nested too deeply
+            event = json.loads(message) if message.lstrip().startswith(b"{") else event
+        kind, status = event.get("event"), event.get("status")
+        accepted = kind == "subscriptionStatus" and status in ACCEPTED
+        well = accepted or kind == "heartbeat" or (kind, status) == ("systemStatus", "online")
+        if not (well and self.options.quiet):
+            self.output.message(message)
+        if self.stage == "connection":  # the greeting, which answers nothing
+            return
+        self.outcome.note(event)
+        self.live = self.live or self.outcome.accepted > 0
+        if self.row.feed and self.outcome.complete and not self.outcome.accepted:
+            self.stage = "subscription/request"
+            error = ConnectionError(self.outcome.words)
+            raise error if self.outcome.broken else Failure(self.explain(error))
+
+    def explain(self, end: BaseException | None) -> str:
+        """Return the sentence, on one line, that is due for what ended a connection or the run."""
+        if end is None or (isinstance(end, Stop) and end.args[0] == signal.SIGPIPE):
+            return ""
+        if isinstance(end, Failure):
+            return str(end)
+        words = str(end) or type(end).__name__
+        if hasattr(end, "status_code"):  # websocket.WebSocketBadStatusException
+            names = {status.value: status.phrase for status in HTTPStatus}
+            words = f"HTTP {end.status_code} {names.get(end.status_code, '')}"
+        elif hasattr(end, "verify_message"):  # ssl.SSLCertVerificationError
+            words = f"certificate not accepted: {end.verify_message}"
+        return f"WebSocket {self.stage} failed ({' '.join(words.split())})"
+
+    def verdict(self, end: BaseException | None) -> tuple[int, str]:
+        """Return the exit status, as the README has it, and what to say; END cut the run short."""
+        sentence = self.explain(end)
+        stop = end.args[0] if isinstance(end, Stop) else None
+        live = self.live or self.data > 0
+        if self.sent and not self.row.feed and self.outcome.certain:
+            return FAILED if self.outcome.errors else DONE, sentence if self.output.lost else ""
+        if self.sent and self.row.trading:
+            if self.outcome.broken:
+                self.stage = "subscription/request"
+                sentence = self.explain(ConnectionError(self.outcome.words))
+            return UNKNOWN, f"{sentence}\n{FATE}".strip()
+        if stop == signal.SIGALRM and self.options.count and not self.row.trading:
+            return TIMED_OUT, "" if live else sentence
+        if end is None or (self.row.feed and (stop == signal.SIGPIPE or (stop and live))):
+            return DONE, ""
+        return FAILED, sentence
+
+
+def next_delay(reconnect: float, last: float | None, lived: float) -> float:
+    """Return the seconds to wait after a connection that LIVED so; LAST was the wait before it."""
+    if last is None or lived >= STEADY_SECONDS:
+        return reconnect
+    return max(reconnect, min(max(2 * last, FIRST_DELAY), LAST_DELAY))
 
 
 if __name__ == "__main__":

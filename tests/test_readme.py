@@ -15,7 +15,7 @@ from conftest import SCRIPT, TOKEN, Client, Process, answer
 from exchange import Exchange, Peer, Refusal
 from practice.protocol import API_KEY, API_SECRET, Practice, sign
 
-from krakenws import STATUSES, TABLE, UNKNOWN_FATE, build_parser
+from krakenws import FATE, STATUSES, TABLE, build_parser
 
 ROOT = SCRIPT.parent
 README = (ROOT / "README.md").read_text()
@@ -325,4 +325,4 @@ def test_evening(shell: Shell) -> None:
         notice, shown = out.splitlines(keepends=True)[:3], out.splitlines(keepends=True)[3:]
         assert "WS_Token.example" in notice[1]
         assert shape("".join(shown)) == shape("".join(printed for _, printed in inside))
-    assert UNKNOWN_FATE in out
+    assert FATE in out
