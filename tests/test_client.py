@@ -887,7 +887,7 @@ class TestSignals:
             client.barrier.wait()
 
         client.exchange.script = script
-        process = client.start("ticker", "XBT/USD", "-rq")
+        process = client.start("ticker", "XBT/USD", "-rq", "--idle-timeout", "0")
         process.read_until(DATA)
         client.barrier.wait()
         assert process.signal(signal.SIGTERM).end() == (0, "", "")
