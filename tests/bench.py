@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The client's speed beside that of others. Not a test: nothing is asserted.
 
-    python tests/bench.py [--runs 5]
+    python tests/bench.py [--runs 5] [--beside OLD_KRAKENWS]
 
-prints one table: medians of several runs, all against the same local exchange over TLS, with stdout
-into a pipe that is read as fast as it comes. "defaults" is the least that one can write with
+prints one table: medians of several runs, the clients in turns, all against the same local exchange
+over TLS, with stdout into a pipe that is read as fast as it comes. A client that can't be measured
+is a row that says so. "defaults" is the least that one can write with
 websocket-client and its defaults, which is also what the original does.
 """
 
@@ -39,20 +40,35 @@ while message := ws.recv():
     print(message)
 """
 
+PING = f"""
+from websocket import create_connection
+ws = create_connection("{URL}")
+print(ws.recv())
+ws.send('{{"event":"ping"}}')
+print(ws.recv())
+ws.close()
+"""
 
-def clients() -> dict[str, list[str]]:
+
+def clients(other: str | None) -> dict[str, list[str]]:
     """Return the clients that are installed, by name, as commands that print what they receive."""
     python = sys.executable
     beside = Path(python).parent
+    ours = ["-r", "ticker", "XBT/USD"]
     found = {
-        "krakenws -r": [python, str(SCRIPT), "-r", "ticker", "XBT/USD"],
+        "krakenws -r": [python, str(SCRIPT), *ours],
+        **({f"{other} -r": [python, other, *ours]} if other else {}),
         "defaults": [python, "-c", DEFAULTS],
         "wsdump -r": [str(beside / "wsdump"), "-r", URL],
         "python -m websockets": [python, "-m", "websockets", URL],
-        "websocat": ["websocat", "-E", URL],
+        "websocat": ["websocat", "-B", "1000000", URL],
         "wscat": ["wscat", "-c", URL],
     }
     return {name: command for name, command in found.items() if shutil.which(command[0])}
+
+
+class EndedEarly(Exception):
+    """A client didn't print all there was; its text says how it ended."""
 
 
 class Run(NamedTuple):
@@ -95,41 +111,61 @@ def measure(exchange: Exchange, command: Sequence[str]) -> Run:
         while LAST.encode() not in output:
             data = os.read(process.stdout.fileno(), CHUNK)
             if not data:
-                raise RuntimeError(f"{command[0]} ended early")
+                raise EndedEarly(f"status {process.wait()}")
             first = first or time.perf_counter()
             output = output[-len(LAST) :] + data
         last = time.perf_counter()
         most = peak(process.pid) / 1024
         process.kill()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Run(first - begin, last - first, cpu, most)
+    return Run(first - begin, last - first, cpu_since(before), most)
 
 
-def elapsed(command: Sequence[str], environment: dict[str, str], folder: Path) -> float:
-    """Return how many seconds a command takes."""
+def elapsed(
+    command: Sequence[str], environment: dict[str, str], folder: Path
+) -> tuple[float, float]:
+    """Return how many seconds a command takes, and how many of them of the CPU."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
-    subprocess.run(command, env=environment, cwd=folder, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - begin
+    null = subprocess.DEVNULL
+    subprocess.run(command, env=environment, cwd=folder, stdout=null, stderr=null, check=False)
+    return time.perf_counter() - begin, cpu_since(before)
 
 
-def compare(authority: Authority, message: bytes, count: int, runs: int) -> dict[str, Run]:
-    """Return for each client the medians of its runs, taken in turns."""
-    found = clients()
+def cpu_since(before: resource.struct_rusage) -> float:
+    """Return the seconds of CPU that children have taken since."""
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def compare(
+    authority: Authority, found: dict[str, list[str]], message: bytes, count: int, runs: int
+) -> dict[str, Run | str]:
+    """Return for each client the medians of its runs, taken in turns, or why there are none."""
     taken: dict[str, list[Run]] = {name: [] for name in found}
+    failed: dict[str, Run | str] = {}
     for _ in range(runs):
-        for name, command in found.items():
+        for name in [name for name in found if name not in failed]:
             with Exchange(authority, flood(message, count)) as exchange:
-                taken[name].append(measure(exchange, command))
-    return {name: Run(*map(statistics.median, zip(*each))) for name, each in taken.items()}
+                try:
+                    taken[name].append(measure(exchange, found[name]))
+                except EndedEarly as end:
+                    failed[name] = f"not measured: it ended early, with {end}"
+    medians = {
+        name: Run(*map(statistics.median, zip(*each))) for name, each in taken.items() if each
+    }
+    return {**medians, **failed}
 
 
-def show(title: str, count: int, results: dict[str, Run]) -> None:
+def show(title: str, count: int, results: dict[str, Run | str]) -> None:
     """Print a part of the table."""
     print(f"\n| {title} | messages/s | ratio | CPU \u00b5s/message | first line ms | peak MiB |")
     print("|---|---:|---:|---:|---:|---:|")
     base = results["defaults"]
+    assert isinstance(base, Run)
     for name, run in results.items():
+        if isinstance(run, str):
+            print(f"| {name} | {run} |")
+            continue
         row = [
             f"{count / run.flow:,.0f}",
             f"{base.flow / run.flow:.1f}",
@@ -140,7 +176,7 @@ def show(title: str, count: int, results: dict[str, Run]) -> None:
         print(f"| {name} | {' | '.join(row)} |")
 
 
-def show_times(authority: Authority, folder: Path, runs: int) -> None:
+def show_times(authority: Authority, folder: Path, other: str | None, runs: int) -> None:
     """Print how long the shortest things take, start and end included."""
     (folder / "WS_Token").write_text(PRACTICE_TOKEN)
     python = [sys.executable]
@@ -148,17 +184,26 @@ def show_times(authority: Authority, folder: Path, runs: int) -> None:
     cases = {
         "python -c pass": [*python, "-c", "pass"],
         "python -c 'import websocket'": [*python, "-c", "import websocket"],
-        "krakenws --version": [*python, str(SCRIPT), "--version"],
-        "krakenws -C 1 ping": [*python, str(SCRIPT), "-C1", "ping"],
-        "krakenws -C 1 addOrder": [*python, str(SCRIPT), "-C1", *order.split()],
+        "defaults, a ping": [*python, "-c", PING],
     }
-    print("\n| whole command | ms |\n|---|---:|")
-    for name, command in cases.items():
-        times = []
-        for _ in range(runs):
-            with Exchange(authority, Practice().script) as exchange:
-                times.append(elapsed(command, exchange.environment(), folder))
-        print(f"| `{name}` | {statistics.median(times) * 1000:.0f} |")
+    for name, script in {"krakenws": str(SCRIPT), **({other: other} if other else {})}.items():
+        cases[f"{name} --version"] = [*python, script, "--version"]
+        cases[f"{name} -C 1 ping"] = [*python, script, "-C1", "ping"]
+        cases[f"{name} -C 1 addOrder"] = [*python, script, "-C1", *order.split()]
+    with Exchange(authority, lambda peer: Practice().script(peer)) as exchange:
+        environment = exchange.environment()
+        refused = {**environment, "https_proxy": "http://127.0.0.1:9"}
+        taken: dict[str, list[tuple[float, float]]] = {}
+        for _ in range(4 * runs):
+            for name, command in cases.items():
+                taken.setdefault(name, []).append(elapsed(command, environment, folder))
+                if "ping" in name:
+                    times = elapsed(command, refused, folder)
+                    taken.setdefault(f"{name}, connection refused", []).append(times)
+    print("\n| whole command | ms | CPU ms |\n|---|---:|---:|")
+    for name, each in taken.items():
+        whole, cpu = map(statistics.median, zip(*each))
+        print(f"| `{name}` | {whole * 1000:.0f} | {cpu * 1000:.0f} |")
 
 
 def main() -> int:
@@ -167,6 +212,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--messages", type=int, default=50_000)
     parser.add_argument("--snapshots", type=int, default=500)
+    parser.add_argument("--beside", metavar="FILE", help="another krakenws.py, to compare with")
     options = parser.parse_args()
     book = Market().books["XBT/USD"]
     small, large = (
@@ -179,8 +225,9 @@ def main() -> int:
             (f"ticker, {len(small)} bytes", small, options.messages),
             (f"book-1000 snapshot, {len(large):,} bytes", large, options.snapshots),
         ):
-            show(title, count, compare(authority, message, count, options.runs))
-        show_times(authority, Path(folder), options.runs)
+            found = clients(options.beside)
+            show(title, count, compare(authority, found, message, count, options.runs))
+        show_times(authority, Path(folder), options.beside, options.runs)
     return 0
 
 
