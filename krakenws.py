@@ -405,12 +405,14 @@ class Connection(io.RawIOBase):
     """A WebSocket, and the raw stream that its library reads from. It fails by any exception."""
 
     def __init__(self, url: str, limit: float, signals: Signals) -> None:
-        """Open it. LIMIT, in seconds, goes for this as for every later wait; 0 is none."""
+        """Open it. LIMIT, in seconds, goes for this as for every later wait; 0 is eleven days."""
         from websocket import WebSocket
 
-        ws: Any = WebSocket(skip_utf8_validation=True)  # in pure Python; receive does it
+        # UTF-8 would be checked in pure Python: receive does it. The locks are for many threads.
+        ws: Any = WebSocket(skip_utf8_validation=True, enable_multithread=False)
         self.ws = ws
-        self.limit = limit
+        # Never without a limit: within a write that blocks OpenSSL doesn't let Python see signals.
+        self.limit = limit = limit or MOST_SECONDS
         self.signals = signals
         self.deadline = 0.0  # in monotonic seconds
         result: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
@@ -418,12 +420,12 @@ class Connection(io.RawIOBase):
         threading.Thread(target=self.dial, args=(url, result), daemon=True).start()
         try:
             with signals:
-                error = result.get(timeout=limit or None)
+                error = result.get(timeout=limit)
         except queue.Empty:
             error = ConnectionError(f"no connection within {limit:g} seconds")
         if error:
             raise error
-        # Large reads, instead of three for each message: undocumented, and a sixth of the time
+        # Large reads, instead of three for each message: undocumented, and a fifth of the time
         ws.frame_buffer.recv = io.BufferedReader(self, CHUNK_BYTES).read
         ws.pong = self.pong
         # close() answers the exchange's close frame: at once, a failure would hide the reason in it
@@ -434,7 +436,7 @@ class Connection(io.RawIOBase):
         error: Exception | None = None
         try:
             # Twice the limit on connecting: late, but an abandoned thread ends as well.
-            self.ws.connect(url, timeout=2 * self.limit or None, redirect_limit=0)
+            self.ws.connect(url, timeout=2 * self.limit, redirect_limit=0)
         except Exception as exception:
             error = exception
         status = self.ws.getstatus()
@@ -448,8 +450,8 @@ class Connection(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill BUFFER with what comes before the deadline, and return how much that is."""
-        if self.limit:  # at least a millisecond: 0 would be no wait at all
-            self.ws.settimeout(max(self.deadline - time.monotonic(), 0.001))
+        # At least a millisecond: 0 would be no wait at all.
+        self.ws.settimeout(max(self.deadline - time.monotonic(), 0.001))
         try:
             with self.signals:
                 size: int = self.ws.sock.recv_into(buffer)

@@ -21,6 +21,7 @@ from conftest import GREETED, PATIENCE, SCRIPT, TOKEN, Client, answer, got, sent
 from exchange import GREETING, HEARTBEAT, Authority, Exchange, Peer, Refusal, frame
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from stops import stop_orders
 from websockets.frames import Opcode
 
 import krakenws
@@ -943,6 +944,11 @@ class TestSignals:
         process.signal(signal.SIGALRM)
         assert process.process.wait(PATIENCE) == 3
         assert process.end().err == cut("the time limit") + FATE
+
+    def test_random_stops(self) -> None:
+        """An order that is stopped at any moment ends with no status that the exchange belies."""
+        results = stop_orders(40, seed=7, workers=2)
+        assert [result for result in results if not result[2]] == []
 
     def test_twice(self, client: Client) -> None:
         """A second signal changes nothing, and neither does one during the close."""
