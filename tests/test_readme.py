@@ -6,12 +6,15 @@ import base64
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SCRIPT, TOKEN, Client, Process, answer
+from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process, answer, needs
 from exchange import Exchange, Peer, Refusal
 from practice.protocol import API_KEY, API_SECRET, Practice, sign
 
@@ -53,10 +56,14 @@ class Shell(Client):
 
 
 @pytest.fixture
-def shell(exchange: Exchange, tmp_path: Path) -> Shell:
-    """Return a shell, with a token in its directory."""
+def shell(exchange: Exchange, tmp_path: Path) -> Iterator[Shell]:
+    """Yield a shell, with a token in its directory; of a test that fails nothing lives on."""
     (tmp_path / "WS_Token").write_text(TOKEN)
-    return Shell(exchange, tmp_path)
+    shell = Shell(exchange, tmp_path)
+    yield shell
+    for process in shell.processes:
+        if process.process.poll() is None:
+            end(process)
 
 
 def end(process: Process) -> None:
@@ -138,6 +145,7 @@ def test_usage(shell: Shell, command: str) -> None:
     end(process)
 
 
+@needs("jq")
 def test_last_price(shell: Shell) -> None:
     """The one-liner prints one price."""
     status, out, err = shell.shell(BLOCKS["last-price"]).end()
@@ -184,6 +192,7 @@ def test_record(shell: Shell, name: str) -> None:
     assert '"depth":1000}' in shell.exchange.received[0]
 
 
+@needs("jq")
 @pytest.mark.parametrize(
     ("reply", "words", "status"),
     [
@@ -225,36 +234,55 @@ def test_switch(shell: Shell) -> None:
     assert out.count('"status":"ok"') == 2
 
 
+@needs("kcat", "xargs")
 def test_queue(shell: Shell) -> None:
-    """Each group of pairs has a process, and each message goes to the queue."""
-    shell.exchange.script = answer(SUBSCRIBED, TRADE)
-    shell.stub("bin/kcat", 'IFS= read -r line; echo "$*: $line"')
+    """Each group of pairs has a process, and each message goes to the queue.
+
+    Kafka is librdkafka's own test broker, which lives in a kcat while its stdin is open.
+    """
+    shell.exchange.script = answer(SUBSCRIBED, *[TRADE] * 20)  # kcat 1.7 waits for a kilobyte
+    kafka = ["kcat", "-P", "-b", "mock", "-t", "none", "-X", "test.mock.num.brokers=1"]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    broker = shell.start(program=kafka, start_new_session=True, **streams)
+    address = broker.read_until("Mock cluster enabled").split()[-1]
+    shell.stub("bin/kcat", f'exec {shutil.which("kcat")} "$@" -b {address}')
     process = shell.shell(BLOCKS["queue"])
-    for _ in range(2):
-        assert process.read_until(TRADE) == f"-P -b localhost -t trades: {TRADE}\n"
+    consumer = shell.shell("kcat -C -t trades -c 20")
+    assert consumer.end().out == f"{TRADE}\n" * 20
     end(process)
+    broker.end()
     pairs = sorted(json.loads(text)["pair"] for text in shell.exchange.received)
     assert pairs == [["ETH/USD", "ETH/EUR"], ["XBT/USD", "XBT/EUR"]]
 
 
+@needs("redis-cli", "redis-server")
 def test_redis(shell: Shell) -> None:
     """Each message is pushed whole."""
     shell.exchange.script = answer(SUBSCRIBED, TRADE)
-    shell.stub("bin/redis-cli", 'echo "$*: $(cat)"')
+    redis = ["redis-server", "--port", "0", "--unixsocket", "redis", "--save", ""]
+    server = shell.start(program=redis, start_new_session=True)
+    server.read_until("accept connections")
+    client = shutil.which("redis-cli")
+    shell.stub("bin/redis-cli", f'exec {client} -s "$HOME/redis" "$@"')
     process = shell.shell(BLOCKS["redis"])
-    assert process.read_until(TRADE) == f"-x RPUSH trades: {TRADE}\n"
+    popped = shell.shell(f"redis-cli BLPOP trades {PATIENCE}").end().out
+    assert popped == f"trades\n{TRADE}\n"
     end(process)
+    server.signal(signal.SIGTERM).end()
 
 
+@needs("ts")
 def test_ts(shell: Shell) -> None:
     """Each message gets its time at once."""
     shell.exchange.script = answer(SUBSCRIBED, TRADE)
-    shell.stub("bin/ts", 'while IFS= read -r line; do echo "$TZ $1 $line"; done')
     process = shell.shell(BLOCKS["ts"])
-    assert process.read_until(TRADE) == f"UTC %FT%.TZ {TRADE}\n"
+    time, _, message = process.read_until(TRADE).partition(" ")
+    assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{6}Z", time)
+    assert message == f"{TRADE}\n"
     end(process)
 
 
+@needs("curl", "grep", "openssl")
 class TestFreshToken:
     """The functions that get a token."""
 
@@ -310,6 +338,7 @@ class TestFreshToken:
         assert out.endswith("missing (--token-command ended with status 1)\n")
 
 
+@needs("jq")
 def test_evening(shell: Shell) -> None:
     """The first evening on the practice exchange goes as it is told."""
     (shell.folder / "WS_Token").unlink()
