@@ -10,12 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process, answer, needs
-from exchange import Exchange, Peer, Refusal
+from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process, Result, answer, needs
+from exchange import GREETING, Exchange, Peer, Refusal
 from practice.protocol import API_KEY, API_SECRET, Practice, sign
 
 from krakenws import STATUSES, TABLE, UNKNOWN_FATE, build_parser
@@ -79,6 +79,11 @@ def shape(text: str) -> str:
     return re.sub(r"[0-9]+", "0", text)
 
 
+def compact(message: object) -> str:
+    """Return a message as the exchange sends it."""
+    return json.dumps(message, separators=(",", ":"))
+
+
 def sessions(block: str) -> list[tuple[str, str]]:
     """Return the commands of a console block, each with what it printed."""
     parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)
@@ -97,6 +102,30 @@ def test_names() -> None:
     [table] = re.findall(r"\| name \| what \| host \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", README)
     columns = [row.split("|")[1] for row in table.splitlines()]
     assert sorted(re.findall(r"`(\w+)`", "".join(columns))) == sorted(TABLE)
+
+
+@pytest.mark.parametrize("name", ["complete-bash", "complete-zsh"])
+def test_completion(name: str) -> None:
+    """The completion has every name, and no other."""
+    assert re.findall(r"\w+", BLOCKS[name].split('"')[1]) == list(TABLE)
+
+
+@pytest.mark.parametrize("name", ["bash", pytest.param("zsh", marks=needs("zsh"))])
+def test_tab(shell: Shell, name: str) -> None:
+    """With this line in the file that it is meant for, Tab completes a name."""
+    rest = "PS1='ready> '; krakenws() { echo \"<$*>\"; }\n"
+    (shell.folder / f".{name}rc").write_text(BLOCKS[f"complete-{name}"] + rest)
+    keyboard, terminal = os.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    process = shell.start(program=[name, "-i"], start_new_session=True, **streams)
+    os.close(terminal)
+    screen = b""
+    for awaited, typed in ((b"ready> ", b"krakenws own\t\n"), (b"<ownTrades>", b"exit\n")):
+        while awaited not in screen:
+            screen += os.read(keyboard, 1000)
+        os.write(keyboard, typed)
+    process.end()
+    os.close(keyboard)
 
 
 def test_options() -> None:
@@ -166,30 +195,137 @@ def test_cron(shell: Shell) -> None:
     assert (shell.folder / "quotes.err").read_text() == ""
 
 
-@pytest.mark.parametrize("name", ["unit", "loop"])
-def test_record(shell: Shell, name: str) -> None:
-    """The service and the loop write a book into today's file, with no line lost."""
+def levels(*prices: int) -> list[list[str]]:
+    """Return levels of a book."""
+    return [[f"0.{price:05}", "0.00000500", "1616663113.939684"] for price in prices]
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        shell.exchange.received.append(str(peer.receive()))
-        peer.send(SUBSCRIBED, TRADE)
-        peer.sync()
+
+# A book that its update leaves as it is in Kraken's example of a checksum
+BIDS = levels(5000, 4995, 4990, *range(4980, 4949, -5))
+GONE = ["0.05001", "0.00000000", "1616663113.939684"]
+BOOK = [
+    [0, {"as": levels(5001, *range(5005, 5046, 5)), "bs": BIDS[1:]}, "book-10", "XBT/USD"],
+    [0, {"a": [GONE, *levels(5050)]}, {"b": BIDS[:1], "c": "974947235"}, "book-10", "XBT/USD"],
+]
+HOLD = "checksums hold, 0 don't"
+
+
+@needs("find", "gzip", "jq")
+class TestRecorder:
+    """The recorder, and the proof of what it has recorded."""
+
+    @pytest.fixture
+    def recorder(self, shell: Shell) -> Shell:
+        """Return a shell with both scripts in its directory."""
+        (shell.folder / "record.bash").write_text(
+            BLOCKS["loop"].replace("--reconnect 1", "--reconnect 0")
+        )
+        (shell.folder / "check_books.py").write_text(BLOCKS["check-books"])
+        return shell
+
+    def record(self, shell: Shell, ending: Callable[[Peer], None], connections: int) -> Process:
+        """Start the recorder, and return it when its last connection has brought the book.
+
+        The connections before it end as ENDING says.
+        """
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            assert '"depth":1000}' in str(peer.receive())
+            peer.send(SUBSCRIBED, *BOOK)
+            peer.sync()
+            if len(shell.exchange.received) < connections:
+                return ending(peer)
+            shell.barrier.wait()
+            return peer.wait()
+
+        shell.exchange.script = script
+        process = shell.shell("exec bash record.bash")
         shell.barrier.wait()
-        peer.wait()
+        return process
 
-    shell.exchange.script = script
-    command = BLOCKS[name]
-    if name == "unit":
-        [command] = re.findall(r"^ExecStart=/bin/sh -c '(.*)'$", command, re.MULTILINE)
-        command = command.replace("%%", "%").replace("/opt/krakenws", str(shell.folder))
-    process = shell.shell(command)
-    shell.barrier.wait()
-    os.killpg(process.process.pid, signal.SIGTERM)
-    process.end()
-    [file] = shell.folder.glob("book-????-??-??.jsonl")
-    assert file.read_text().splitlines()[1:] == [SUBSCRIBED, TRADE]
-    assert '"depth":1000}' in shell.exchange.received[0]
+    def check(self, shell: Shell) -> Result:
+        """Run the README's command for it on what is recorded."""
+        command, _ = sessions(BLOCKS["check"])[-1]
+        return shell.shell(command.replace("/var/lib/krakenws/", "")).end()
+
+    def test_losses(self, recorder: Shell) -> None:
+        """Nothing is missing but between connections, where it is found, packed or not."""
+        process = self.record(recorder, Peer.reset, connections=3)
+        end(process)
+        [file] = recorder.folder.glob("book-????-??-??.jsonl")
+        times, messages = zip(*(line[1:-1].split(",", 1) for line in file.read_text().splitlines()))
+        assert list(times) == sorted(times)
+        assert list(messages) == [GREETING, SUBSCRIBED, *map(compact, BOOK)] * 3
+        status, out, err = self.check(recorder)
+        _, printed = sessions(BLOCKS["check"])[-1]
+        assert (status, shape(out), err) == (0, shape(printed), "")
+        recorder.shell("gzip book-*").end()
+        assert self.check(recorder) == (0, out, "")
+
+    def test_midnight(self, recorder: Shell) -> None:
+        """A day has a file with a book of its own; the last day's is packed, an old one deleted."""
+        recorder.stub("bin/sleep", "")
+        recorder.stub(
+            "bin/date",
+            'now="2026-11-22 08:09:10"; [ -e later ] && now="2026-11-23 00:00:00"\n'
+            'touch later; [ "$1" = +%F ] && echo "${now% *}" || echo "$now"',
+        )
+        run = f'echo "$$ $*" >> runs; exec "{sys.executable}" "$@"'
+        recorder.stub(".venv/bin/python", run)
+
+        def midnight(peer: Peer) -> None:
+            process, words = (recorder.folder / "runs").read_text().split(maxsplit=1)
+            assert " -W 57050 " in words
+            os.kill(int(process), signal.SIGALRM)
+            peer.wait()
+
+        old = recorder.folder / "book-2026-01-01.jsonl.gz"
+        old.touch()
+        os.utime(old, (0, 0))
+        self.record(recorder, midnight, connections=2).signal(signal.SIGTERM).end()
+        files = sorted(file.name for file in recorder.folder.glob("book-*"))
+        assert files == ["book-2026-11-22.jsonl.gz", "book-2026-11-23.jsonl"]
+        status, out, err = self.check(recorder)
+        assert (status, out.partition("; ")[2], err) == (0, f"2 {HOLD}\n", "")
+
+    @pytest.mark.parametrize(
+        ("old", "new", "status", "printed"),
+        [
+            ("", "", 0, f"1 gaps, 2.500 s; 2 {HOLD}"),
+            ("[100.2,", f"[100.15,{GREETING}]\n[100.2,", 0, f"1 gaps, 2.500 s; 2 {HOLD}"),
+            ('5"},"book-10","XBT/USD"]]\n', "", 0, f"1 gaps, 2.600 s; 1 {HOLD}"),
+            ('["0.04990",', '["0.04991",', 1, "1 gaps, 2.500 s; 1 checksums hold, 1 don't"),
+        ],
+        ids=["a loss", "a status, and no loss", "half a line", "a wrong price"],
+    )
+    def test_check(self, recorder: Shell, old: str, new: str, status: int, printed: str) -> None:
+        """What is wrong or missing is found."""
+        lines = zip((100.0, 100.1, 100.2, 102.6, 102.7, 102.8), [GREETING, *map(compact, BOOK)] * 2)
+        recording = "".join(f"[{time},{message}]\n" for time, message in lines)
+        assert old in recording
+        (recorder.folder / "book-1.jsonl").write_text(recording.replace(old, new, 1))
+        result = self.check(recorder)
+        assert (result.status, result.out.splitlines()[-1], result.err) == (status, printed, "")
+
+
+@needs("systemd-analyze")
+def test_unit(shell: Shell) -> None:
+    """The commands put everything in its place, and systemd finds nothing wrong with the unit."""
+    root = shell.folder / "root"
+    root.mkdir()
+    (shell.folder / "record.bash").write_text(BLOCKS["loop"])
+    unit = BLOCKS["unit"].replace("/opt/", f"{root}/")
+    (shell.folder / "krakenws-book.service").write_text(unit)
+    shell.stub("bin/sudo", '[ "$1" = install ] && exec "$@" || echo "$*"')
+    commands = re.sub("/opt/|/etc/systemd/system/", f"{root}/", BLOCKS["enable"])
+    status, out, err = shell.shell(f"set -e; {commands}").end()
+    assert (status, err) == (0, "")
+    [user] = re.findall("^User=(.*)$", unit, re.MULTILINE)
+    assert out.startswith(f"useradd --system {user}\n")
+    assert out.endswith("systemctl enable --now krakenws-book\n")
+    verify = ["systemd-analyze", "verify", str(root / "krakenws-book.service")]
+    assert shell.start(program=verify).end() == (0, "", "")
 
 
 @needs("jq")
@@ -279,6 +415,19 @@ def test_ts(shell: Shell) -> None:
     time, _, message = process.read_until(TRADE).partition(" ")
     assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{6}Z", time)
     assert message == f"{TRADE}\n"
+    end(process)
+
+
+@needs("jq")
+def test_received(shell: Shell) -> None:
+    """Each message gets its time at once, and stays as it came."""
+    message = '[337,[["5541.20","0.10"],18446744073709551615,1.50],"trade","XBT/USD"]'
+    shell.exchange.script = answer(SUBSCRIBED, message)
+    process = shell.shell(BLOCKS["received"])
+    time, _, rest = process.read_until("trade").partition(",")
+    assert time.startswith("[")
+    assert float(time[1:]) > 1.7e9
+    assert rest == f"{message}]\n"
     end(process)
 
 
