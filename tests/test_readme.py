@@ -289,6 +289,24 @@ class TestRecorder:
         status, out, err = self.check(recorder)
         assert (status, out.partition("; ")[2], err) == (0, f"2 {HOLD}\n", "")
 
+    def test_broken(self, recorder: Shell) -> None:
+        """Where nothing can be written, there are 15 seconds for every start."""
+
+        def script(peer: Peer) -> None:
+            while True:
+                peer.send(GREETING)
+                peer.receive(timeout=0.01)
+
+        recorder.exchange.script = script
+        recorder.stub("bin/jq", "exit 1")
+        recorder.stub("bin/sleep", 'echo "asleep $1"')
+        process = recorder.shell("exec bash record.bash")
+        for _ in range(3):
+            process.read_until("asleep 15\n")
+        os.killpg(process.process.pid, signal.SIGTERM)
+        asleep = 3 + process.end().out.count("asleep 15\n")
+        assert 2 <= len(recorder.exchange.dialled) <= asleep + 1
+
     @pytest.mark.parametrize(
         ("old", "new", "status", "printed"),
         [
