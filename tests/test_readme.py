@@ -382,11 +382,13 @@ def test_queue(shell: Shell) -> None:
 
 
 def test_redis(shell: Shell) -> None:
-    """Each message is pushed whole."""
-    shell.exchange.script = answer(SUBSCRIBED, TRADE)
+    """Each message is pushed whole, and once."""
+    other = TRADE.replace("5541", "5542")
+    shell.exchange.script = answer(SUBSCRIBED, TRADE, other)
     shell.stub("bin/redis-cli", 'echo "$*: $(cat)" >&2; echo 1')
     process = shell.shell(f"exec 2>&1\n{BLOCKS['redis']}")
-    assert process.read_until(TRADE) == f"-x RPUSH trades: {TRADE}\n"
+    for message in (TRADE, other):
+        assert process.read_until(message) == f"-x RPUSH trades: {message}\n"
     end(process)
 
 
