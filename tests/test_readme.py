@@ -17,7 +17,7 @@ from conftest import SCRIPT, TOKEN, Client, Process, answer
 from exchange import Authority, Exchange, Peer, Refusal
 from orders import Proof
 from practice.account import Account
-from practice.protocol import API_KEY, API_SECRET, Practice, sign
+from practice.protocol import API_KEY, API_SECRET, Link, Practice, sign
 
 from krakenws import (
     CONNECTIONS_SECONDS,
@@ -238,6 +238,19 @@ def drop(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
     return carry_out(practice, request)
 
 
+def delay(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Tell of no fate, and place the order after the feed's next heartbeat."""
+    (feed,) = (link for link in practice.links if link.private)
+
+    def beat() -> None:
+        Link.beat(feed)
+        if feed.outbox:
+            carry_out(practice, request)
+
+    feed.beat = beat  # type: ignore[method-assign]
+    return [FAILED]
+
+
 def have(exchange: Exchange, mishap: Mishap) -> None:
     """Be the practice exchange, on which a mishap befalls every order."""
     practice = Practice(token=TOKEN)
@@ -280,6 +293,14 @@ def test_order(shell: Shell, mishap: Mishap, kind: str, said: str, status: int) 
     result = shell.shell(f"set -euo pipefail\n{block}").end()
     assert (result.status, shape(result.out)) == (status, f"{said}\n")
     assert all(re.match(f"WebSocket |{UNKNOWN_FATE}", line) for line in result.err.splitlines())
+
+
+def test_order_silence(shell: Shell) -> None:
+    """After a silence what comes may be old: an order is not given up, but waited for anew."""
+    have(shell.exchange, delay)
+    block = unhurried(BLOCKS["order"]).replace("SECONDS + 15", "SECONDS", 1)
+    result = shell.shell(block.replace("heard + 5", "heard")).end()  # every second is a silence
+    assert (result.status, shape(result.out)) == (0, "accepted: ID\n")
 
 
 def test_order_never_sent(shell: Shell) -> None:
