@@ -156,6 +156,13 @@ TABLE = {
 ANSWERS = {"ping": "pong"}  # all other requests are answered by their name and "Status"
 REFUSALS = ("pingStatus", "subscriptionStatus")  # name no endpoint, and yet can refuse a request
 ACCEPTED = ("ok", "subscribed")
+FAILURES = (  # of the exchange itself: it may have carried the request out
+    "EService:Unavailable",
+    "EService:Busy",
+    "EService:Timeout",
+    "EService:Deadline elapsed",
+    "EGeneral:Internal error",
+)
 HOUSEKEEPING = ("systemStatus", "heartbeat")
 
 
@@ -541,6 +548,9 @@ class Session:
         END is what cut the run short, or None where it came to its own end.
         """
         sentence = self.explain(end) if end else ""
+        if self.row.trading and any(error.startswith(FAILURES) for error in self.errors):
+            words = "; ".join(dict.fromkeys(self.errors))
+            return UNKNOWN, f"WebSocket subscription/request failed ({words})\n{UNKNOWN_FATE}"
         if self.sent and self.complete and not self.row.feed and not self.contradicted:
             return FAILED if self.errors else DONE, sentence if isinstance(end, OutputLost) else ""
         if self.sent and self.row.trading:

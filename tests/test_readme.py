@@ -12,13 +12,23 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process, Result, answer, needs
-from exchange import GREETING, Exchange, Peer, Refusal
-from practice.protocol import API_KEY, API_SECRET, Practice, sign
+from exchange import GREETING, Authority, Exchange, Peer, Refusal
+from orders import Proof
+from practice.account import Account
+from practice.protocol import API_KEY, API_SECRET, Link, Practice, sign
 
-from krakenws import STATUSES, TABLE, UNKNOWN_FATE, build_parser
+from krakenws import (
+    CONNECTIONS_SECONDS,
+    MOST_CONNECTIONS,
+    STATUSES,
+    TABLE,
+    UNKNOWN_FATE,
+    build_parser,
+)
 
 ROOT = SCRIPT.parent
 README = (ROOT / "README.md").read_text()
@@ -346,46 +356,208 @@ def test_unit(shell: Shell) -> None:
     assert shell.start(program=verify).end() == (0, "", "")
 
 
+Mishap = Callable[[Practice, dict[str, Any]], list[dict[str, Any]]]
+FAILED = {"event": "addOrderStatus", "status": "error", "errorMessage": "EService:Unavailable"}
+REFUSED = {**FAILED, "errorMessage": "EOrder:Insufficient funds"}
+LIMIT = {"pair": "XBT/USD", "type": "buy", "ordertype": "limit", "price": "9000", "volume": "0.01"}
+
+
+def carry_out(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Place the order, and tell of it."""
+    return Account.answer(practice.account, request)
+
+
+def refuse(_practice: Practice, _request: object) -> list[dict[str, Any]]:
+    """Place nothing, and say so."""
+    return [REFUSED]
+
+
+def fail(practice: Practice, _request: object) -> list[dict[str, Any]]:
+    """Place another program's order only, and tell of no fate."""
+    carry_out(practice, {**LIMIT, "event": "addOrder", "userref": "7"})
+    return [FAILED]
+
+
+def skip(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Lose a message of every feed."""
+    for link in practice.links:
+        for feed in link.private.values():
+            feed.sequence += 1
+    return fail(practice, request)
+
+
+def hush(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Place the order, and tell of no fate."""
+    carry_out(practice, request)
+    return [FAILED]
+
+
+def drop(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Place the order, and lose every connection."""
+    for link in practice.links:
+        link.last = link.peer.reset
+    return carry_out(practice, request)
+
+
+def delay(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Tell of no fate, and place the order after the feed's next heartbeat."""
+    (feed,) = (link for link in practice.links if link.private)
+
+    def beat() -> None:
+        Link.beat(feed)
+        if feed.outbox:
+            carry_out(practice, request)
+
+    feed.beat = beat  # type: ignore[method-assign]
+    return [FAILED]
+
+
+def have(exchange: Exchange, mishap: Mishap) -> None:
+    """Be the practice exchange, on which a mishap befalls every order."""
+    practice = Practice(token=TOKEN)
+    carry_out(practice, {**LIMIT, "event": "addOrder"})  # another program's
+    practice.account.answer = lambda request: mishap(practice, request)  # type: ignore[method-assign]
+    exchange.script = practice.script
+
+
+def unhurried(block: str) -> str:
+    """Return the order recipe with no limit that a slow machine could meet.
+
+    Its token comes from a command, which must not read the feed.
+    """
+    for limit, new in (
+        ("now + 5", "now + 50"),
+        ("--idle-timeout 5", ""),
+        ("./krakenws.py -r", "./krakenws.py -r -W 60 --token-command 'cat; cat WS_Token'"),
+    ):
+        assert block.count(limit) == 1
+        block = block.replace(limit, new)
+    return block
+
+
 @needs("jq")
 @pytest.mark.parametrize(
-    ("reply", "words", "status"),
+    ("mishap", "kind", "said", "status"),
     [
-        ('{"event":"addOrderStatus","status":"ok","txid":"OAAAAA"}', "accepted: OAAAAA", 0),
-        (
-            '{"event":"addOrderStatus","status":"error","errorMessage":"EOrder:Unknown position"}',
-            "refused: EOrder:Unknown position",
-            1,
-        ),
-        (None, "never sent", 1),
-        ("", "unknown: look at openOrders before sending it again", 3),
+        (carry_out, "limit price=9000", "accepted: ID", 0),
+        (refuse, "limit price=9000", "refused: EOrder:Insufficient funds", 1),
+        (hush, "limit price=9000", "accepted: ID", 0),
+        (hush, "market", "accepted: ID", 0),
+        (fail, "limit price=9000", "never in effect", 1),
+        (skip, "limit price=9000", "not known: look for userref 0", 3),
+        (drop, "limit price=9000", "accepted: ID", 0),
+        (drop, "market", "not known: look for userref 0", 3),
     ],
 )
-def test_order(shell: Shell, reply: str | None, words: str, status: int) -> None:
-    """The four fates of an order are told apart."""
+def test_order(shell: Shell, mishap: Mishap, kind: str, said: str, status: int) -> None:
+    """Every fate of an order is told, by its reply or by what the feed says of it."""
+    have(shell.exchange, mishap)
+    block = unhurried(BLOCKS["order"]).replace("limit price=9000", kind)
+    block = block.replace("SECONDS + 15", "SECONDS")
+    assert block.count("sure=$((SECONDS)") == 2
+    result = shell.shell(f"set -euo pipefail\n{block}").end()
+    assert (result.status, shape(result.out)) == (status, f"{said}\n")
+    assert all(re.match(f"WebSocket |{UNKNOWN_FATE}", line) for line in result.err.splitlines())
 
-    def lost(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.close(1001, "bye")
 
-    shell.exchange.script = answer(reply) if reply else lost
-    if reply is None:
-        shell.exchange.refusals = iter([Refusal(503)])
+@needs("jq")
+def test_order_silence(shell: Shell) -> None:
+    """After a silence what comes may be old: an order is not given up, but waited for anew."""
+    have(shell.exchange, delay)
+    block = unhurried(BLOCKS["order"]).replace("SECONDS + 15", "SECONDS", 1)
+    result = shell.shell(block.replace("heard + 5", "heard")).end()  # every second is a silence
+    assert (result.status, shape(result.out)) == (0, "accepted: ID\n")
+
+
+@needs("jq")
+def test_order_never_sent(shell: Shell) -> None:
+    """Where there is no feed, no order is sent."""
+    shell.exchange.refusals = iter([Refusal(503)])
     result = shell.shell(BLOCKS["order"]).end()
-    assert (result.status, result.out) == (status, f"{words}\n")
+    assert (result.status, result.out) == (1, "never sent\n")
+    assert shell.exchange.received == []
 
 
-def test_switch(shell: Shell) -> None:
-    """The dead man's switch is armed again and again, and disarmed at the end."""
+@needs("jq")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_order_interrupted(shell: Shell, number: signal.Signals) -> None:
+    """Ctrl-C leaves nothing running and says nothing that isn't so."""
+    have(shell.exchange, fail)
+    process = shell.shell(f"set -euo pipefail\nexec 2>&1\n{unhurried(BLOCKS['order'])}")
+    process.read_until(UNKNOWN_FATE)
+    os.killpg(process.process.pid, number)
+    assert process.end().out == ""  # which is all: nobody has this pipe any more
+
+
+@needs("jq")
+def test_orders_at_once(authority: Authority) -> None:
+    """Orders at the same time, whose replies are lost, are told apart."""
+    outcomes = Proof(authority, "lost-reply").run(orders=3, at_once=3)
+    assert all(outcome.right and outcome.word != "not known" for outcome in outcomes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_switch(shell: Shell, number: signal.Signals) -> None:
+    """The dead man's switch is armed, and disarmed at once when it is to end."""
     shell.exchange.script = Practice(token=TOKEN).script
     (shell.folder / "kraken_token.bash").write_text(f"kraken_token() {{ echo '{TOKEN}'; }}")
-    shell.stub("bin/sleep", 'echo asleep; kill -INT "$PPID"')
+    shell.stub("bin/sleep", "echo asleep; exec /bin/sleep 3600")
     process = shell.shell(BLOCKS["switch"])
-    _, out, err = process.end()
+    out = process.read_until("asleep")
+    _, rest, err = process.signal(number).end()
     assert err == ""
     timeouts = [json.loads(text)["timeout"] for text in shell.exchange.received]
     assert timeouts == [60, 0]
-    assert out.count('"status":"ok"') == 2
+    assert (out + rest).count('"status":"ok"') == 2
+
+
+def test_switch_again(shell: Shell) -> None:
+    """The switch is tried again every 20 s, and armed as soon as the exchange is there."""
+    shell.exchange.script = Practice(token=TOKEN).script
+    shell.exchange.refusals = iter([Refusal(503)] * 2)
+    (shell.folder / "kraken_token.bash").write_text(f"kraken_token() {{ echo '{TOKEN}'; }}")
+    shell.stub("bin/sleep", 'echo "asleep $1"')
+    process = shell.shell(BLOCKS["switch"])
+    assert process.read_until('"status":"ok"').count("asleep 20\n") == 2
+    _, _, err = process.signal(signal.SIGTERM).end()
+    assert err.splitlines()[:2] == ["not armed again: 1"] * 2
+
+
+def stream(peer: Peer) -> None:
+    """Trade without a pause."""
+    peer.greet()
+    peer.receive()
+    peer.send(SUBSCRIBED)
+    while True:
+        peer.send(TRADE)
+        peer.receive(timeout=0.01)
+
+
+# What a loop feeds, as a stub that is broken until it is mended, and how many loops there are
+KCAT = 'test -e mended || exit 1; IFS= read -r line; echo "$*: $line"'
+REDIS = 'test -e mended || exit 1; echo "$*: $(cat)" >&2; echo 1'
+
+
+@needs("grep", "xargs")
+@pytest.mark.parametrize(
+    ("name", "program", "stub", "loops"),
+    [("queue", "kcat", KCAT, 2), ("redis", "redis-cli", REDIS, 1)],
+    ids=["queue", "redis"],
+)
+def test_broken(shell: Shell, name: str, program: str, stub: str, loops: int) -> None:
+    """A loop keeps far from the limit when what it feeds is broken, and goes on once it is not."""
+    shell.exchange.script = stream
+    shell.stub(f"bin/{program}", stub)
+    shell.stub("bin/sleep", 'echo "asleep $1"')
+    process = shell.shell(f"exec 2>&1\n{BLOCKS[name]}")
+    out = "".join(process.read_until("asleep") for _ in range(10))
+    (shell.folder / "mended").touch()
+    out += process.read_until(TRADE)
+    os.killpg(process.process.pid, signal.SIGTERM)
+    out += process.end().out
+    asleep = sum(map(int, re.findall("^asleep ([0-9]+)$", out, re.MULTILINE))) / loops
+    again = len(shell.exchange.dialled) - loops
+    assert again / asleep < 0.67 * MOST_CONNECTIONS / CONNECTIONS_SECONDS
 
 
 @needs("kcat", "xargs")
@@ -409,18 +581,20 @@ def test_queue(shell: Shell) -> None:
     assert pairs == [["ETH/USD", "ETH/EUR"], ["XBT/USD", "XBT/EUR"]]
 
 
-@needs("redis-cli", "redis-server")
+@needs("grep", "redis-cli", "redis-server")
 def test_redis(shell: Shell) -> None:
-    """Each message is pushed whole."""
-    shell.exchange.script = answer(SUBSCRIBED, TRADE)
+    """Each message is pushed whole, and once."""
+    other = TRADE.replace("5541", "5542")
+    shell.exchange.script = answer(SUBSCRIBED, TRADE, other)
     redis = ["redis-server", "--port", "0", "--unixsocket", "redis", "--save", ""]
     server = shell.start(program=redis, start_new_session=True)
     server.read_until("accept connections")
     client = shutil.which("redis-cli")
     shell.stub("bin/redis-cli", f'exec {client} -s "$HOME/redis" "$@"')
     process = shell.shell(BLOCKS["redis"])
-    popped = shell.shell(f"redis-cli BLPOP trades {PATIENCE}").end().out
-    assert popped == f"trades\n{TRADE}\n"
+    for message in (TRADE, other):
+        popped = shell.shell(f"redis-cli BLPOP trades {PATIENCE}").end().out
+        assert popped == f"trades\n{message}\n"
     end(process)
     server.signal(signal.SIGTERM).end()
 
