@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,13 @@ import krakenws
 SCRIPT = Path(krakenws.__file__)
 TOKEN = "Token/With+Some=Signs"  # noqa: S105 - it opens nothing
 PATIENCE = 30  # seconds after which a process that should have ended is taken for hung
+
+# What the README's recipes use and a plain Python image may lack: real where it is there.
+PROGRAMS = (
+    *("curl", "find", "grep", "gzip", "jq", "kcat", "openssl", "redis-cli", "redis-server"),
+    *("systemd-analyze", "ts", "xargs", "zsh"),
+)
+MISSING = [program for program in PROGRAMS if not shutil.which(program)]
 
 # The tests try few examples by default; .ci/run sets HYPOTHESIS_PROFILE=thorough for many.
 settings.register_profile("default", max_examples=25, deadline=None)
@@ -150,6 +158,19 @@ class Client:
     def run(self, *argv: str, **options: Any) -> Result:
         """Run krakenws.py to its end."""
         return self.start(*argv, **options).end()
+
+
+def pytest_report_header() -> str:
+    """Say which programs the tests run for real, and which they have to do without."""
+    there = ", ".join(program for program in PROGRAMS if program not in MISSING)
+    return f"run for real: {there or 'none'}\nmissing, skipped: {', '.join(MISSING) or 'none'}"
+
+
+def needs(*programs: str) -> pytest.MarkDecorator:
+    """Return the mark that skips a test where a program is missing, and says which."""
+    assert set(programs) <= set(PROGRAMS)
+    missing = [program for program in programs if program in MISSING]
+    return pytest.mark.skipif(bool(missing), reason=f"missing here: {', '.join(missing)}")
 
 
 def practise(peer: Peer) -> None:

@@ -38,9 +38,9 @@ def test_script_block() -> None:
 
 
 def test_exchange_block() -> None:
-    """The exchange's block asks for what the tests' extra asks for."""
+    """The exchange's block asks for what the extra of the practice exchange asks for."""
     block = script_block(Path(exchange.__file__))
-    assert set(block["dependencies"]) <= set(PROJECT["optional-dependencies"]["test"])
+    assert block["dependencies"] == PROJECT["optional-dependencies"]["practice"]
     assert block["requires-python"] == PROJECT["requires-python"]
 
 

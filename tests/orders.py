@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""The README's order recipe, put to the proof: is what it says of an order true? Not a test.
+
+    python tests/orders.py [--orders 100] [--at-once 10] [--seed 0]
+
+places so many orders with it under each fault, market and limit in turn, on one account of the
+practice exchange, compares what it said with the account's own books, and prints a table. It ends
+with 1 where anything was wrong, or not known though no feed had failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from exchange import Authority, Exchange, Refusal
+from practice.account import Order
+from practice.protocol import PRACTICE_TOKEN, Practice
+
+ROOT = Path(__file__).parent.parent
+RECIPE = re.compile(r"^<!-- order -->\n```bash\n(.*?^}\n)", re.DOTALL | re.MULTILINE)
+FAULTS = (
+    "",
+    "lost-reply",
+    "no-reply",
+    "503",
+    "unavailable",
+    "drop",
+    "drop no-reply",
+    "drop unavailable",
+)
+KINDS = ("ordertype=market", "ordertype=limit price=9000")
+LONGEST_DROP = 0.5  # seconds that a connection lives, or fewer
+SAID = ("accepted", "refused", "never sent", "never in effect", "not known")
+
+
+class Outcome(NamedTuple):
+    """What was said of an order, and what the books say."""
+
+    kind: str
+    said: str
+    status: int
+    order: Order | None
+
+    @property
+    def word(self) -> str:
+        """What was said, in short."""
+        return self.said.partition(":")[0]
+
+    @property
+    def right(self) -> bool:
+        """Whether it is true; that something is not known says nothing false."""
+        if self.word == "not known":
+            return self.status == 3
+        if self.order:
+            return (self.said, self.status) == (f"accepted: {self.order.txid}", 0)
+        return self.word in SAID[1:] and self.status == 1
+
+
+class Proof:
+    """Orders on one practice exchange with a fault."""
+
+    def __init__(self, authority: Authority, fault: str, seed: int = 0) -> None:
+        self.random = random.Random(f"{seed} {fault}")
+        self.practice = Practice(seed, token=PRACTICE_TOKEN, faults=fault.split())
+        self.exchange = Exchange(authority, self.practice.script)
+        if self.practice.refusal:
+            self.exchange.refusals = itertools.repeat(Refusal(*self.practice.refusal))
+        self.books: dict[str, Order] = {}  # by volume: each order has one of its own
+        self.practice.account.on_order.append(self.book)
+        self.folder = Path(tempfile.mkdtemp(dir=authority.bundle.parent))
+        (self.folder / "krakenws.py").symlink_to(ROOT / "krakenws.py")
+        (self.folder / "WS_Token").write_text(PRACTICE_TOKEN)
+
+    def book(self, order: Order, _: object) -> None:
+        """Enter an order into the books."""
+        self.books[str(order.volume)] = order
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Place an order as the README does it, and return what is said and the status."""
+        if "drop" in self.practice.faults:  # those of the orders under way as well
+            self.practice.faults["drop"] = self.random.uniform(0, LONGEST_DROP)
+        (recipe,) = RECIPE.findall((ROOT / "README.md").read_text())
+        order = f"pair=XBT/USD type=buy volume={self.volume(number)} {KINDS[number % 2]}"
+        command = ["bash", "-euo", "pipefail", "-c", f"{recipe}place {order}"]
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        process = subprocess.run(
+            command,
+            check=False,
+            cwd=self.folder,
+            env={**self.exchange.environment(), "PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        return process.stdout.strip(), process.returncode
+
+    def volume(self, number: int) -> str:
+        """Return an order's volume."""
+        return f"0.01{number:06}"
+
+    def run(self, orders: int, at_once: int) -> list[Outcome]:
+        """Place orders, some at once, and return what came of them once all is over."""
+        with self.exchange, ThreadPoolExecutor(at_once) as pool:
+            said = list(pool.map(self.place, range(orders)))
+        return [
+            Outcome(KINDS[number % 2], *words, self.books.get(self.volume(number)))
+            for number, words in enumerate(said)
+        ]
+
+
+def report(fault: str, outcomes: list[Outcome]) -> str:
+    """Return the rows of the table that a fault makes."""
+    rows = []
+    for kind in KINDS:
+        some = [outcome for outcome in outcomes if outcome.kind == kind]
+        counts = Counter(outcome.word for outcome in some)
+        live = sum(outcome.order is not None for outcome in some)
+        wrong = sum(not outcome.right for outcome in some)
+        cells = [
+            fault or "none",
+            kind[10:].split()[0],
+            *(counts[word] for word in SAID),
+            live,
+            wrong,
+        ]
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    """Place the orders, and say what was said and what is true."""
+    parser = argparse.ArgumentParser(description="Put the README's order recipe to the proof.")
+    parser.add_argument("--orders", type=int, default=100)
+    parser.add_argument("--at-once", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print("| fault | order |", " | ".join(SAID), "| in the books | wrong |")
+    print("|---|---|" + "---:|" * (len(SAID) + 2))
+    right = True
+    with tempfile.TemporaryDirectory() as folder:
+        authority = Authority(Path(folder))
+        for fault in FAULTS:
+            outcomes = Proof(authority, fault, options.seed).run(options.orders, options.at_once)
+            print(report(fault, outcomes), flush=True)
+            right &= all(outcome.right for outcome in outcomes)
+            right &= "drop" in fault or all(outcome.status != 3 for outcome in outcomes)
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
