@@ -23,9 +23,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from exchange import CHUNK, Authority, Exchange, Peer, Script, frame
+from practice.authority import Authority
 from practice.market import BookFeed, Feed, Market
 from practice.protocol import PRACTICE_TOKEN, Practice
+from practice.server import Server
+from scripted import CHUNK, Exchange, Peer, Script, frame, running
 from soak import peak
 
 SCRIPT = Path(__file__).parent.parent / "krakenws.py"
@@ -156,7 +158,10 @@ def show_times(authority: Authority, folder: Path, runs: int) -> None:
     for name, command in cases.items():
         times = []
         for _ in range(runs):
-            with Exchange(authority, Practice().script) as exchange:
+            with (
+                running(Server(Practice(), None)) as server,
+                Exchange(authority, server) as exchange,
+            ):
                 times.append(elapsed(command, exchange.environment(), folder))
         print(f"| `{name}` | {statistics.median(times) * 1000:.0f} |")
 

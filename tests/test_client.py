@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 from conftest import GREETED, PATIENCE, SCRIPT, TOKEN, Client, answer, got, sent
-from exchange import HEARTBEAT, Authority, Exchange, Peer, Refusal, frame
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from practice.authority import Authority
+from scripted import HEARTBEAT, Exchange, Peer, Refusal, frame
 from websockets.frames import Opcode
 
 import krakenws

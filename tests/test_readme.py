@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from conftest import SCRIPT, TOKEN, Client, Process, answer
-from exchange import Exchange, Peer, Refusal
-from practice.protocol import API_KEY, API_SECRET, Practice, sign
+from practice.protocol import API_KEY, API_SECRET, sign
+from scripted import Exchange, Peer, Refusal
 
 from krakenws import STATUSES, TABLE, UNKNOWN_FATE, build_parser
 
@@ -214,7 +214,6 @@ def test_order(shell: Shell, reply: str | None, words: str, status: int) -> None
 
 def test_switch(shell: Shell) -> None:
     """The dead man's switch is armed again and again, and disarmed at the end."""
-    shell.exchange.script = Practice(token=TOKEN).script
     (shell.folder / "kraken_token.bash").write_text(f"kraken_token() {{ echo '{TOKEN}'; }}")
     shell.stub("bin/sleep", 'echo asleep; kill -INT "$PPID"')
     process = shell.shell(BLOCKS["switch"])
@@ -266,9 +265,6 @@ class TestFreshToken:
         (shell.folder / "kraken_token.bash").write_text(self.FUNCTIONS)
         (shell.folder / "api_key").write_text(f"{API_KEY}\n")
         (shell.folder / "api_secret").write_text(f"{API_SECRET}\n")
-        practice = Practice(token=TOKEN)
-        shell.exchange.script = practice.script
-        shell.exchange.rest = practice.rest
         return shell
 
     def test_vector(self, shell: Shell) -> None:
@@ -322,7 +318,9 @@ def test_evening(shell: Shell) -> None:
         with (shell.folder / "inside").open() as stdin:
             command = ["bash", "-c", f"{start} 2>&1"]
             out = shell.start(program=command, stdin=stdin).end().out
-        notice, shown = out.splitlines(keepends=True)[:3], out.splitlines(keepends=True)[3:]
+        notice = out.splitlines()[:3]
+        shown, left = out.splitlines(keepends=True)[3:-1], out.splitlines()[-1]
         assert "WS_Token.example" in notice[1]
+        assert left == "You have left the practice exchange."
         assert shape("".join(shown)) == shape("".join(printed for _, printed in inside))
     assert UNKNOWN_FATE in out
