@@ -419,7 +419,7 @@ def test_the_market_is_one(floor: Floor) -> None:
     for message in updates:
         if message[-2] == "book-10":
             client.receive(message)
-    assert client.checked == 1
+    assert client.checked == 2  # it takes one level and some of the next
     trades = [row for message in updates if message[-2] == "trade" for row in message[1]]
     assert [row[3:] for row in trades] == [["b", "m", ""]] * len(trades)
     assert trades

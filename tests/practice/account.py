@@ -22,7 +22,7 @@ from practice.market import ANY, Act, Book, Lot, Market, Side, Trade, lots, rena
 
 BALANCES = {
     **{"USD": "250000", "EUR": "250000", "USDT": "10000", "TSLAx": "20"},
-    **{"XBT": "5", "ETH": "20", "LTC": "200", "XDG": "100000"},
+    **{"XBT": "5", "ETH": "20", "LTC": "200", "XDG": "100000", "XRP": "20000"},
 }
 MAKER, TAKER = Decimal("0.0025"), Decimal("0.0040")  # fees, as parts of the cost
 LEAST_COST = {"USD": "0.5", "EUR": "0.45", "XBT": "0.00002"}
