@@ -113,7 +113,8 @@ def test_ticker(market: Market) -> None:
     price, whole, volume = figures["a"]
     assert mine["a"] == [price, str(whole), f"{Decimal(volume):.3f}"]
     assert mine["o"] == figures["o"][0]
-    assert len(ask(market, "Ticker")) == len(PAIRS)
+    assert list(ask(market, "Ticker")) == list(ask(market, "AssetPairs"))
+    assert list(ask(market, "Ticker", asset_class="tokenized_asset")) == ["TSLAxUSD"]
 
 
 def test_depth(market: Market) -> None:

@@ -107,10 +107,11 @@ def find_one(market: Market, query: dict[str, str]) -> Book:
 
 
 def find_some(market: Market, query: dict[str, str]) -> list[Book]:
-    """Return the books of the pairs that are asked for, or of all, or raise Refused."""
+    """Return the books of the pairs that are asked for, or of a class, or raise Refused."""
     if query.get("pair"):
         return [find(market, name) for name in query["pair"].split(",")]
-    return list(market.books.values())
+    aclass = query.get("aclass_base") or query.get("asset_class") or "currency"
+    return [each for each in market.books.values() if ASSETS[each.pair.base].aclass == aclass]
 
 
 def get_time(market: Market, _: dict[str, str]) -> dict[str, Any]:
@@ -147,13 +148,10 @@ def get_pairs(market: Market, query: dict[str, str]) -> dict[str, Any]:
     part = query.get("info") or "info"
     if part != "info" and part not in PARTS:
         raise Refused(INVALID)
-    aclass = query.get("aclass_base") or "currency"
     result = {}
     for book in find_some(market, query):
         described = describe_pair(book.pair)
-        if query.get("pair") or described["aclass_base"] == aclass:
-            names = PARTS.get(part, described)
-            result[key(book.pair)] = {name: described[name] for name in names}
+        result[key(book.pair)] = {name: described[name] for name in PARTS.get(part, described)}
     return result
 
 
@@ -175,7 +173,7 @@ def describe_pair(pair: Pair) -> dict[str, Any]:
 
 
 def get_ticker(market: Market, query: dict[str, str]) -> dict[str, Any]:
-    """Return the ticker of some pairs, or of all."""
+    """Return the ticker of some pairs, or of all of a class."""
     return {key(book.pair): show_ticker(book) for book in find_some(market, query)}
 
 
