@@ -597,12 +597,14 @@ class Account:
     def start(self, order: Order) -> None:
         """Open an order, and release it unless it is to wait for its price."""
         if "post" in order.oflags and order.crosses:
-            return self.end(order, "canceled", "Post only order")
+            self.end(order, "canceled", "Post only order")
+            return
         order.status = "open"
         self.tell(order, status="open", userref=order.userref)
         if not order.trigger:
-            return self.release(order)
-        return self.touch(order) if order.reached(order.book.last.price) else None
+            self.release(order)
+        elif order.reached(order.book.last.price):
+            self.touch(order)
 
     def touch(self, order: Order) -> None:
         """Trigger an order."""
