@@ -405,7 +405,7 @@ def test_the_market_is_one(floor: Floor) -> None:
     for message in updates:
         if message[-2] == "book-10":
             client.receive(message)
-    assert client.checked == 1
+    assert client.checked == 2  # it takes one level and some of the next
     trades = [row for message in updates if message[-2] == "trade" for row in message[1]]
     assert [row[3:] for row in trades] == [["b", "m", ""]] * len(trades)
     assert trades
@@ -748,6 +748,7 @@ def test_rest_token(floor: Floor) -> None:
     [
         (b"nonce=9", {"path": "/0/private/Balance"}, "EGeneral:Unknown method"),
         (b"nonce=9", {"method": "GET"}, "EGeneral:Invalid arguments"),
+        (b"", {"method": "PUT", "path": "/0/public/Time"}, "EGeneral:Unknown method"),
         (b"nonce=9", {"api-key": "mine"}, "EAPI:Invalid key"),
         (b"nonce=9", {"api-sign": "AAAA"}, "EAPI:Invalid signature"),
         (b"nonce=9", {"api-sign": "\xe9"}, "EAPI:Invalid signature"),
@@ -766,6 +767,15 @@ def test_rest_refused(body: bytes, changes: dict[str, str], message: str) -> Non
     floor = Floor()
     call(floor, b"nonce=5")
     assert call(floor, body, **changes) == {"error": [message]}
+
+
+def test_rest_public(floor: Floor) -> None:
+    """Public data need no key; what is asked for stands in the path or in the body."""
+    asked = {"method": "GET", "path": "/0/public/AssetPairs?pair=XBTUSD"}
+    pairs = call(floor, b"", **asked)["result"]
+    assert [pair["wsname"] for pair in pairs.values()] == ["XBT/USD"]
+    asked = {"path": "/0/public/AssetPairs"}
+    assert call(floor, b"pair=XBTUSD", **asked)["result"] == pairs
 
 
 def test_rest_signs_as_documented(floor: Floor) -> None:

@@ -23,7 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, cast
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl
 
 from practice.account import (
     MOST_COUNTED,
@@ -32,10 +32,12 @@ from practice.account import (
     Account,
     Fill,
     Order,
+    Refused,
     consolidate,
     event,
 )
 from practice.market import ACT, DEPTHS, FEEDS, INTERVALS, Act, Feed, Market, rename
+from practice.rest import public
 
 PRACTICE_TOKEN = "Practice/token+for+the+local+exchange+only0"  # noqa: S105 - of no value
 API_KEY = base64.b64encode(b"the key to the practice account").decode()
@@ -346,16 +348,20 @@ class Practice:
         """Return the answer to a REST call; errors too are answers."""
         try:
             return compact({"error": [], "result": self.result(method, path, headers, body)})
-        except Denied as denied:
+        except (Denied, Refused) as denied:
             return compact({"error": [str(denied)]})
 
     def result(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Any:
-        """Return what a REST call results in, or raise Denied."""
-        if path != TOKEN_PATH:
-            raise Denied("EGeneral:Unknown method")
-        if method != "POST":
+        """Return what a REST call results in, or raise Denied or Refused."""
+        name, _, query = path.partition("?")
+        if name == TOKEN_PATH and method == "POST":
+            return self.get_token(headers, body)
+        if name == TOKEN_PATH:
             raise Denied("EGeneral:Invalid arguments")
-        return self.get_token(headers, body)
+        if method not in ("GET", "POST"):
+            raise Denied("EGeneral:Unknown method")
+        arguments = dict(parse_qsl(f"{query}&{body.decode('latin-1')}"))
+        return public(self.market, name, arguments, self.status)
 
     def get_token(self, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
         """Return the result of GetWebSocketsToken, or raise Denied."""

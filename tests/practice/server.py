@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar, cast
-from urllib.parse import urlsplit
 
 import h11
 from websockets.asyncio.server import ServerConnection, serve
@@ -222,7 +221,7 @@ class Server:
     def refuse(self, ws: ServerConnection, request: Request) -> Response | None:
         """Return an HTTP response in place of a WebSocket, if there is to be none."""
         status, body, headers = self.practice.refusal or (0, "", ())
-        if not status and urlsplit(request.path).path not in ("", "/"):
+        if not status and request.path.partition("?")[0] != "/":
             status, body = HTTPStatus.NOT_FOUND, AWAY.format(path=request.path)
         if not status:
             return None
