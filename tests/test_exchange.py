@@ -11,9 +11,10 @@ import exchange
 import pytest
 import scripted
 from conftest import SCRIPT, Client, Process, answer
+from practice.authority import Authority
 from websockets.frames import Opcode
 
-COMMAND = [sys.executable, exchange.__file__]
+COMMAND = [sys.executable, exchange.__file__, "--latency", "0"]
 PYTHON = [sys.executable, "-c"]
 
 
@@ -136,3 +137,14 @@ def test_faults(options: list[str], status: int, words: str, tmp_path: Path) -> 
     result = Process(command, cwd=tmp_path).end()
     assert result.status == status
     assert words in result.out + result.err
+
+
+def test_environment(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs are told whom to trust, shells where they are; no other proxy is left."""
+    monkeypatch.setenv("ALL_PROXY", "http://elsewhere")
+    proxied, sealed = authority.environment(8080), authority.environment()
+    assert {name for name in proxied if "proxy" in name.lower()} == {"https_proxy", "HTTPS_PROXY"}
+    assert not [name for name in sealed if "proxy" in name.lower()]
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
+        assert proxied[name] == sealed[name] == str(authority.bundle)
+    assert proxied["debian_chroot"] == "practice"

@@ -45,7 +45,7 @@ HIDDEN = (
 def seal(bundle: Path, program: str) -> None:
     """Go where there is nothing but this exchange, or raise OSError where the system forbids it."""
     if sys.platform != "linux":
-        raise OSError(0, "there are no namespaces but on Linux", sys.platform)
+        raise OSError(0, "there are none but on Linux", sys.platform)
     enter()
     raise_loopback()
     call("mount", None, b"/", None, ctypes.c_ulong(RECURSIVE | PRIVATE), None)
