@@ -21,6 +21,7 @@ DEPTHS = (10, 25, 100, 500, 1000)
 INTERVALS = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)  # minutes
 
 ACT = 1 / 32  # seconds between a crowd's acts
+MOMENT = 2e-6  # seconds between acts at least, which microseconds tell apart
 STEP = 6 * ACT  # in which it moves the price once, and acts in each of its ways
 SPARE = 50  # levels more than a pair's own before the worst ones go
 DAY = 86400
@@ -274,13 +275,15 @@ class Book:
         """Trade a volume against a side up to a limit (a key), and return the trades.
 
         Each level but the last is an act of its own. The trades belong to the last one's, which
-        is left for the caller to commit.
+        is left for the caller to commit; they all have the time of the first.
         """
         letter = "b" if side is self.asks else "s"
         trades: list[Trade] = []
+        now = 0.0
         while volume and side.keys and side.best <= limit:
             self.commit()
-            for trade in side.take(volume, side.best, self.now):
+            now = now or self.now
+            for trade in side.take(volume, side.best, now):
                 trades.append(trade._replace(side=letter, kind=kind))
                 volume -= trade.volume
         for trade in trades:
@@ -289,12 +292,17 @@ class Book:
         return trades
 
     def commit(self) -> None:
-        """End an act: tell everybody who listens what has changed, if anything has."""
+        """End an act: tell everybody who listens what has changed, if anything has.
+
+        The next act is a little later: there are clients that ignore a level's second change at
+        the same time.
+        """
         act = Act(self, self.asks.flush(), self.bids.flush(), self.trades)
         self.trades = []
         if act.asks or act.bids:
             for listener in self.listeners:
                 listener(act)
+            self.now += MOMENT
 
     def since(self, begin: float, interval: int) -> Candle:
         """Return what was traded in the candles of an interval that begin then or later."""
@@ -441,7 +449,7 @@ class Market:
         """Make it now everywhere, and call on those who wait for a time."""
         self.now = now
         for book in self.books.values():
-            book.now = now
+            book.now = max(now, book.now)
         for timer in self.timers:
             timer(now)
 
