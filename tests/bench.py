@@ -24,9 +24,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from exchange import CHUNK, Authority, Exchange, Peer, Script, frame
+from practice.authority import Authority
 from practice.market import BookFeed, Feed, Market
 from practice.protocol import PRACTICE_TOKEN, Practice
+from practice.server import Server
+from scripted import CHUNK, Exchange, Peer, Script, frame, running
 from soak import peak
 
 SCRIPT = Path(__file__).parent.parent / "krakenws.py"
@@ -190,7 +192,7 @@ def show_times(authority: Authority, folder: Path, other: str | None, runs: int)
         cases[f"{name} --version"] = [*python, script, "--version"]
         cases[f"{name} -C 1 ping"] = [*python, script, "-C1", "ping"]
         cases[f"{name} -C 1 addOrder"] = [*python, script, "-C1", *order.split()]
-    with Exchange(authority, lambda peer: Practice().script(peer)) as exchange:
+    with running(Server(Practice(), None)) as server, Exchange(authority, server) as exchange:
         environment = exchange.environment()
         refused = {**environment, "https_proxy": "http://127.0.0.1:9"}
         taken: dict[str, list[tuple[float, float]]] = {}

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from exchange import GREETING, Authority, Exchange, Peer
 from hypothesis import settings
+from practice.authority import Authority
 from practice.protocol import Practice
+from practice.server import Server
+from scripted import GREETING, Exchange, Peer, running
 
 import krakenws
 
@@ -173,21 +175,23 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing), reason=f"missing here: {', '.join(missing)}")
 
 
-def practise(peer: Peer) -> None:
-    """Be the practice exchange, to a client that has the tests' token."""
-    Practice(token=TOKEN).script(peer)
-
-
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """Return the certificate authority of the whole test run."""
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
+@pytest.fixture(scope="session")
+def practice() -> Iterator[Server]:
+    """Yield the practice exchange, for clients that have the tests' token."""
+    with running(Server(Practice(token=TOKEN), None)) as server:
+        yield server
+
+
 @pytest.fixture
-def exchange(authority: Authority) -> Iterator[Exchange]:
-    """Yield a running exchange, whose script the test may change."""
-    with Exchange(authority, practise) as server:
+def exchange(authority: Authority, practice: Server) -> Iterator[Exchange]:
+    """Yield a running exchange: the practice exchange, or the test gives it a script."""
+    with Exchange(authority, practice) as server:
         yield server
     assert not server.errors
 

@@ -11,7 +11,6 @@ with 1 where anything was wrong, or not known though no feed had failed.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import random
 import re
@@ -20,12 +19,15 @@ import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from exchange import Authority, Exchange, Refusal
 from practice.account import Order
+from practice.authority import Authority
 from practice.protocol import PRACTICE_TOKEN, Practice
+from practice.server import Server
+from scripted import Exchange, running
 
 ROOT = Path(__file__).parent.parent
 RECIPE = re.compile(r"^<!-- order -->\n```bash\n(.*?^}\n)", re.DOTALL | re.MULTILINE)
@@ -73,9 +75,7 @@ class Proof:
     def __init__(self, authority: Authority, fault: str, seed: int = 0) -> None:
         self.random = random.Random(f"{seed} {fault}")
         self.practice = Practice(seed, token=PRACTICE_TOKEN, faults=fault.split())
-        self.exchange = Exchange(authority, self.practice.script)
-        if self.practice.refusal:
-            self.exchange.refusals = itertools.repeat(Refusal(*self.practice.refusal))
+        self.authority = authority
         self.books: dict[str, Order] = {}  # by volume: each order has one of its own
         self.practice.account.on_order.append(self.book)
         self.folder = Path(tempfile.mkdtemp(dir=authority.bundle.parent))
@@ -86,7 +86,7 @@ class Proof:
         """Enter an order into the books."""
         self.books[str(order.volume)] = order
 
-    def place(self, number: int) -> tuple[str, int]:
+    def place(self, exchange: Exchange, number: int) -> tuple[str, int]:
         """Place an order as the README does it, and return what is said and the status."""
         if "drop" in self.practice.faults:  # those of the orders under way as well
             self.practice.faults["drop"] = self.random.uniform(0, LONGEST_DROP)
@@ -98,7 +98,7 @@ class Proof:
             command,
             check=False,
             cwd=self.folder,
-            env={**self.exchange.environment(), "PATH": path},
+            env={**exchange.environment(), "PATH": path},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -111,8 +111,12 @@ class Proof:
 
     def run(self, orders: int, at_once: int) -> list[Outcome]:
         """Place orders, some at once, and return what came of them once all is over."""
-        with self.exchange, ThreadPoolExecutor(at_once) as pool:
-            said = list(pool.map(self.place, range(orders)))
+        with (
+            running(Server(self.practice, None)) as server,
+            Exchange(self.authority, server) as exchange,
+            ThreadPoolExecutor(at_once) as pool,
+        ):
+            said = list(pool.map(partial(self.place, exchange), range(orders)))
         return [
             Outcome(KINDS[number % 2], *words, self.books.get(self.volume(number)))
             for number, words in enumerate(said)

@@ -23,8 +23,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from exchange import Authority, Exchange, Peer, frame
+from practice.authority import Authority
 from practice.market import BookFeed, Market
+from scripted import Exchange, Peer, frame
 
 SCRIPT = Path(__file__).parent.parent / "krakenws.py"
 ACCEPTED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'

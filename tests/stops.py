@@ -24,7 +24,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from exchange import Authority, Exchange, Peer
+from practice.authority import Authority
+from scripted import Exchange, Peer
 
 SCRIPT = Path(__file__).parent.parent / "krakenws.py"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)

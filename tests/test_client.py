@@ -18,9 +18,10 @@ from typing import Any
 
 import pytest
 from conftest import GREETED, PATIENCE, SCRIPT, TOKEN, Client, answer, got, sent
-from exchange import GREETING, HEARTBEAT, Authority, Exchange, Peer, Refusal, frame
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from practice.authority import Authority
+from scripted import GREETING, HEARTBEAT, Exchange, Peer, Refusal, frame
 from stops import stop_orders
 from websockets.frames import Opcode
 

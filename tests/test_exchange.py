@@ -9,10 +9,12 @@ from pathlib import Path
 
 import exchange
 import pytest
+import scripted
 from conftest import SCRIPT, Client, Process, answer
+from practice.authority import Authority
 from websockets.frames import Opcode
 
-COMMAND = [sys.executable, exchange.__file__]
+COMMAND = [sys.executable, exchange.__file__, "--latency", "0"]
 PYTHON = [sys.executable, "-c"]
 
 
@@ -25,6 +27,7 @@ PYTHON = [sys.executable, "-c"]
         pytest.param([], 2, id="no command"),
         pytest.param(["--replay", "/nowhere", "true"], 2, id="no such recording"),
         pytest.param(["--speed", "0", "true"], 2, id="no time"),
+        pytest.param(["--latency", "-1", "true"], 2, id="answers before questions"),
         pytest.param(["/nowhere/nothing"], 127, id="no such command"),
     ],
 )
@@ -58,26 +61,26 @@ def test_replay(tmp_path: Path) -> None:
     status, out, err = Process([*command, "-r", "ticker", "XBT/USD"]).end()
     assert status == 1
     assert out.split("\n")[1:] == [*lines, ""]
-    assert err == "WebSocket messages failed (1000 end of the recording)\n"
+    assert err.startswith("WebSocket messages failed (1000 end of the recording)\n")
+
+
+DIAL = "import websocket; websocket.create_connection('wss://{}', sslopt={{'context': None}})"
 
 
 @pytest.mark.parametrize("address", ["example.com:443", "ws.kraken.com:80"])
 def test_leads_nowhere_else(client: Client, address: str) -> None:
-    """The proxy refuses every other host and port."""
-    host, port = address.split(":")
-    program = (
-        "import sys, websocket; websocket.create_connection("
-        f"'wss://{host}:{port}', sslopt={{'context': None}})"
-    )
-    process = client.start(program=[*PYTHON, program])
-    assert process.process.wait(60) == 1
+    """The proxy refuses every other host and port, and so does the tests' own."""
+    program = [*PYTHON, DIAL.format(address)]
+    for command in ([*COMMAND, *program], program):
+        process = client.start(program=command).process
+        assert "403" in process.communicate()[1].decode()
     assert client.exchange.dialled == [address]
 
 
 def test_errors_are_kept(client: Client) -> None:
     """A script that fails is found out."""
 
-    def script(_: exchange.Peer) -> None:
+    def script(_: scripted.Peer) -> None:
         raise ZeroDivisionError
 
     client.exchange.script = script
@@ -90,9 +93,9 @@ def test_receive_takes_text_only(client: Client) -> None:
     """A client's pong is no message."""
     client.exchange.script = answer()
 
-    def script(peer: exchange.Peer) -> None:
+    def script(peer: scripted.Peer) -> None:
         peer.greet()
-        peer.sock.sendall(exchange.frame(b"", Opcode.PING))
+        peer.sock.sendall(scripted.frame(b"", Opcode.PING))
         peer.receive()
         peer.send('{"event":"pong"}')
         peer.wait()
@@ -109,14 +112,13 @@ def test_leaves_before_it_asks(client: Client) -> None:
     assert client.run("-rqC1", "ping").status == 0
 
 
-def test_pace(client: Client) -> None:
+def test_pace(tmp_path: Path) -> None:
     """At its own pace a recording waits at each heartbeat, and a client may leave meanwhile."""
-    recording = client.folder / "recording"
-    recording.write_text(f"[1]\n{exchange.HEARTBEAT}\n[2]\n{exchange.HEARTBEAT}\n[3]\n")
-    client.exchange.script = exchange.play(recording, pace=0.01)
-    assert client.run("-rqC3", "ticker", "XBT/USD") == (0, "[1]\n[2]\n[3]\n", "")
-    client.exchange.script = exchange.play(recording, pace=3600)
-    assert client.run("-rqC1", "ticker", "XBT/USD") == (0, "[1]\n", "")
+    recording = tmp_path / "recording"
+    recording.write_text(f"[1]\n{scripted.HEARTBEAT}\n[2]\n{scripted.HEARTBEAT}\n[3]\n")
+    client = ["--replay", str(recording), sys.executable, str(SCRIPT), "-rq", "ticker", "XBT/USD"]
+    assert Process([*COMMAND, "--pace", "0.01", *client, "-C3"]).end().out == "[1]\n[2]\n[3]\n"
+    assert Process([*COMMAND, "--pace", "3600", *client, "-C1"]).end().out == "[1]\n"
 
 
 @pytest.mark.parametrize(
@@ -135,3 +137,14 @@ def test_faults(options: list[str], status: int, words: str, tmp_path: Path) -> 
     result = Process(command, cwd=tmp_path).end()
     assert result.status == status
     assert words in result.out + result.err
+
+
+def test_environment(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs are told whom to trust, shells where they are; no other proxy is left."""
+    monkeypatch.setenv("ALL_PROXY", "http://elsewhere")
+    proxied, sealed = authority.environment(8080), authority.environment()
+    assert {name for name in proxied if "proxy" in name.lower()} == {"https_proxy", "HTTPS_PROXY"}
+    assert not [name for name in sealed if "proxy" in name.lower()]
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"):
+        assert proxied[name] == sealed[name] == str(authority.bundle)
+    assert proxied["debian_chroot"] == "practice"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +15,6 @@ from practice.market import (
     DEPTHS,
     FEEDS,
     INTERVALS,
-    LEVELS,
     PAIRS,
     SPARE,
     STEP,
@@ -156,16 +156,54 @@ def test_books_hold(depth: int, name: str, seed: int, steps: int) -> None:
 
 
 def test_updates_of_every_kind() -> None:
-    """In a minute there are updates of one side and of both, removals and levels sent again."""
+    """Updates are of one level, removals and those sent again beside it; both sides are rare."""
     market, book = one()
-    messages = record(market, BookFeed("book", book, 10))[1:]
-    assert not messages
     messages = record(market, BookFeed("book", book, 10))
-    market.advance(START + 60)
-    assert {len(message) for message in messages} == {4, 5}
-    rows = [row for message in messages[1:] for part in message[1:-2] for row in part.get("b", [])]
-    assert {row[3:] == ["r"] for row in rows} == {True, False}
+    market.advance(START + 600)
+    sizes = Counter(
+        tuple(len([row for row in rows if row[3:] != ["r"]]) for rows in sides(message))
+        for message in messages[1:]
+    )
+    assert set(sizes) == {(1,), (1, 1)}
+    assert sizes[1, 1] / sum(sizes.values()) < 0.002
+    rows = [row for message in messages[1:] for rows in sides(message) for row in rows]
+    assert {tuple(row[3:]) for row in rows} == {("r",), ()}
     assert "0.00000000" in {row[1] for row in rows}
+
+
+def sides(message: list[Any]) -> list[list[list[str]]]:
+    """Return the levels of an update, side by side."""
+    return [rows for part in message[1:-2] for name, rows in part.items() if name != "c"]
+
+
+def test_a_level_a_message() -> None:
+    """Whoever takes several levels has them go one by one; the trades are still one message."""
+    market, book = one()
+    messages = record(market, BookFeed("book", book, 10), TradeFeed("trade", book))
+    volume = sum((book.asks.levels[key].volume for key in book.asks.keys[:3]), Decimal())
+    gone = book.asks.keys[:3]
+    book.trade(book.asks, volume, ANY, "m")
+    book.commit()
+    assert [message[-2] for message in messages] == ["book-10"] * 4 + ["trade"]
+    assert [sides(message)[0][0][0] for message in messages[1:4]] == list(map(book.pair.show, gone))
+    client = Client(10)
+    for message in messages[:4]:
+        client.receive(message)
+    assert client.checked == 3
+
+
+def test_a_level_changes_once_at_a_time() -> None:
+    """No two changes of a level have the same time: there are clients that ignore the second."""
+    market, book = one()
+    messages = record(market, BookFeed("book", book, 100))
+    market.advance(START + 120)
+    seen: dict[str, str] = {}
+    for price, _, time, *again in (
+        row for message in messages[1:] for part in message[1:-2] for row in part.get("a", [])
+    ):
+        assert again or seen.get(price, "") < time
+        seen[price] = time
+    assert len(seen) > 100
 
 
 @given(name=NAMES, seed=SEEDS, steps=st.integers(1, 100))
@@ -270,7 +308,8 @@ def test_time_never_goes_back() -> None:
     market, book = one()
     market.advance(START + 10)
     market.advance(START + 5)
-    assert market.now == book.now == START + 10
+    assert market.now == START + 10
+    assert market.now <= book.now < market.now + 0.001
 
 
 def test_market_stays_a_market() -> None:
@@ -278,7 +317,7 @@ def test_market_stays_a_market() -> None:
     market, book = one("XBT/USD")
     market.advance(START + 3600)
     for side in (book.asks, book.bids):
-        assert LEVELS - 5 < len(side.keys) < LEVELS + SPARE + 5
+        assert book.pair.levels - 5 < len(side.keys) < book.pair.levels + SPARE + 5
         assert side.keys == sorted(side.levels)
         assert all(level.volume > 0 for level in side.levels.values())
         assert all(key % book.pair.tick == 0 for key in side.keys)
@@ -318,6 +357,7 @@ def test_trade_message() -> None:
     """Trades that happen at once are one message: price, volume, time, side, type, nothing."""
     market, book = one()
     messages = record(market, TradeFeed("trade", book))
+    now = book.now
     keys = book.bids.keys[:2]
     volume = sum((book.bids.levels[key].volume for key in keys), Decimal())
     book.trade(book.bids, volume, ANY, "m")
@@ -325,7 +365,7 @@ def test_trade_message() -> None:
     assert [row[3:] for row in messages[0][1]] == [["s", "m", ""]] * 2
     assert [row[0] for row in messages[0][1]] == [book.pair.show(-key) for key in keys]
     assert sum(Decimal(row[1]) for row in messages[0][1]) == volume
-    assert messages[0][1][0][2] == f"{START:.6f}"
+    assert messages[0][1][0][2] == f"{now:.6f}"
 
 
 def test_channel_numbers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -16,10 +17,12 @@ from typing import Any
 
 import pytest
 from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process, Result, answer, needs
-from exchange import GREETING, Authority, Exchange, Peer, Refusal
 from orders import Proof
 from practice.account import Account
+from practice.authority import Authority
 from practice.protocol import API_KEY, API_SECRET, Link, Practice, sign
+from practice.server import Server
+from scripted import GREETING, Exchange, Peer, Refusal, running
 
 from krakenws import FATE, STATUSES, TABLE, build_parser
 
@@ -387,8 +390,8 @@ def hush(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
 
 def drop(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
     """Place the order, and lose every connection."""
-    for link in practice.links:
-        link.last = link.peer.reset
+    for link in [*practice.links]:
+        link.end(link.wire.reset)
     return carry_out(practice, request)
 
 
@@ -405,12 +408,14 @@ def delay(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
     return [FAILED]
 
 
-def have(exchange: Exchange, mishap: Mishap) -> None:
+@contextlib.contextmanager
+def befalling(exchange: Exchange, mishap: Mishap) -> Iterator[None]:
     """Be the practice exchange, on which a mishap befalls every order."""
     practice = Practice(token=TOKEN)
     carry_out(practice, {**LIMIT, "event": "addOrder"})  # another program's
     practice.account.answer = lambda request: mishap(practice, request)  # type: ignore[method-assign]
-    exchange.script = practice.script
+    with running(Server(practice, None)) as exchange.script:
+        yield
 
 
 def unhurried(block: str) -> str:
@@ -444,10 +449,10 @@ def unhurried(block: str) -> str:
 )
 def test_order(shell: Shell, mishap: Mishap, kind: str, said: str, status: int) -> None:
     """Every fate of an order is told, by its reply or by what the feed says of it."""
-    have(shell.exchange, mishap)
     block = unhurried(BLOCKS["order"]).replace("limit price=9000", kind)
     block = block.replace("now + 15", "now").replace("sleep 15", "")
-    result = shell.shell(f"set -euo pipefail\n{block}").end()
+    with befalling(shell.exchange, mishap):
+        result = shell.shell(f"set -euo pipefail\n{block}").end()
     assert (result.status, shape(result.out)) == (status, f"{said}\n")
     assert all(re.match(f"WebSocket |{FATE}", line) for line in result.err.splitlines())
 
@@ -455,9 +460,9 @@ def test_order(shell: Shell, mishap: Mishap, kind: str, said: str, status: int) 
 @needs("jq")
 def test_order_silence(shell: Shell) -> None:
     """After a silence what comes may be old: an order is not given up, but waited for anew."""
-    have(shell.exchange, delay)
     block = unhurried(BLOCKS["order"]).replace("now + 15", "now", 1)
-    result = shell.shell(block.replace(".heard + 5", ".heard")).end()  # every second is a silence
+    with befalling(shell.exchange, delay):
+        result = shell.shell(block.replace(".heard + 5", ".heard")).end()  # each second a silence
     assert (result.status, shape(result.out)) == (0, "accepted: ID\n")
 
 
@@ -474,11 +479,11 @@ def test_order_never_sent(shell: Shell) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_order_interrupted(shell: Shell, number: signal.Signals) -> None:
     """Ctrl-C leaves nothing running and says nothing that isn't so."""
-    have(shell.exchange, fail)
-    process = shell.shell(f"set -euo pipefail\nexec 2>&1\n{unhurried(BLOCKS['order'])}")
-    process.read_until(FATE)
-    os.killpg(process.process.pid, number)
-    assert process.end().out == ""  # which is all: nobody has this pipe any more
+    with befalling(shell.exchange, fail):
+        process = shell.shell(f"set -euo pipefail\nexec 2>&1\n{unhurried(BLOCKS['order'])}")
+        process.read_until(FATE)
+        os.killpg(process.process.pid, number)
+        assert process.end().out == ""  # which is all: nobody has this pipe any more
 
 
 @needs("jq")
@@ -491,7 +496,6 @@ def test_orders_at_once(authority: Authority) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_switch(shell: Shell, number: signal.Signals) -> None:
     """The dead man's switch is armed, and disarmed at once when it is to end."""
-    shell.exchange.script = Practice(token=TOKEN).script
     (shell.folder / "kraken_token.bash").write_text(f"kraken_token() {{ echo '{TOKEN}'; }}")
     shell.stub("bin/sleep", "echo asleep; exec /bin/sleep 3600")
     process = shell.shell(BLOCKS["switch"])
@@ -505,7 +509,6 @@ def test_switch(shell: Shell, number: signal.Signals) -> None:
 
 def test_switch_again(shell: Shell) -> None:
     """The switch is tried again every 20 s, and armed as soon as the exchange is there."""
-    shell.exchange.script = Practice(token=TOKEN).script
     shell.exchange.refusals = iter([Refusal(503)] * 2)
     (shell.folder / "kraken_token.bash").write_text(f"kraken_token() {{ echo '{TOKEN}'; }}")
     shell.stub("bin/sleep", 'echo "asleep $1"')
@@ -627,9 +630,6 @@ class TestFreshToken:
         (shell.folder / "kraken_token.bash").write_text(self.FUNCTIONS)
         (shell.folder / "api_key").write_text(f"{API_KEY}\n")
         (shell.folder / "api_secret").write_text(f"{API_SECRET}\n")
-        practice = Practice(token=TOKEN)
-        shell.exchange.script = practice.script
-        shell.exchange.rest = practice.rest
         return shell
 
     def test_vector(self, shell: Shell) -> None:
@@ -684,7 +684,9 @@ def test_evening(shell: Shell) -> None:
         with (shell.folder / "inside").open() as stdin:
             command = ["bash", "-c", f"{start} 2>&1"]
             out = shell.start(program=command, stdin=stdin).end().out
-        notice, shown = out.splitlines(keepends=True)[:3], out.splitlines(keepends=True)[3:]
+        notice = out.splitlines()[:3]
+        shown, left = out.splitlines(keepends=True)[3:-1], out.splitlines()[-1]
         assert "WS_Token.example" in notice[1]
+        assert left == "You have left the practice exchange."
         assert shape("".join(shown)) == shape("".join(printed for _, printed in inside))
     assert FATE in out

@@ -1,8 +1,9 @@
 """The practice exchange's account: balances, orders and trades.
 
-Its limit orders rest in the market's own books and trade with the market's own crowd. A request
-is a dict as it came over the wire; what it brings about is told to those who listen, and its
-answer is a list of dicts. Fees are in the quote asset; leverage and close orders are shown and
+Its limit orders rest in the market's own books and trade with the market's own crowd; those that
+wait for a time, or for the last price to reach theirs, are seen to at the market's next moment. A
+request is a dict as it came over the wire; what it brings about is told to those who listen, and
+its answer is a list of dicts. Fees are in the quote asset; leverage and close orders are shown and
 nothing more: nothing is ever borrowed, and a close order is never placed.
 
 All times are seconds in the exchange's own time.
@@ -22,7 +23,7 @@ from practice.market import ANY, Act, Book, Lot, Market, Side, Trade, lots, rena
 
 BALANCES = {
     **{"USD": "250000", "EUR": "250000", "USDT": "10000", "TSLAx": "20"},
-    **{"XBT": "5", "ETH": "20", "LTC": "200", "XDG": "100000"},
+    **{"XBT": "5", "ETH": "20", "LTC": "200", "XDG": "100000", "XRP": "20000"},
 }
 MAKER, TAKER = Decimal("0.0025"), Decimal("0.0040")  # fees, as parts of the cost
 LEAST_COST = {"USD": "0.5", "EUR": "0.45", "XBT": "0.00002"}
@@ -42,22 +43,25 @@ AGES = {
 }
 
 PRICE = r"[-+#]?\d{1,12}(\.\d{1,10})?%?"
-FLAG = r"(fciq|fcib|nompp|post)"
+TIME = r"\+?\d{1,10}"
+FLAG = r"(fciq|fcib|nompp|post|viqc)"
 TYPES = r"(limit|market|(stop-loss|take-profit|trailing-stop)(-limit)?|settle-position)"
 # What the exchange takes as text, and what the text has to look like
 TEXTS = {
     name: re.compile(pattern, re.ASCII)
     for name, pattern in {
-        "ordertype": "limit|market",
+        "ordertype": TYPES,
         "type": "buy|sell",
         "volume": r"\d{1,12}(\.\d{1,8})?",
         "price": PRICE,
         "price2": PRICE,
         "limit_price": PRICE,
+        "trigger_price": PRICE,
+        "display_volume": r"\d{1,12}(\.\d{1,8})?",
         "leverage": "none|[2-5]",
         "oflags": f"({FLAG}(,{FLAG})*)?",
-        "starttm": "0",
-        "expiretm": r"\+?\d{1,10}",
+        "starttm": TIME,
+        "expiretm": TIME,
         "deadline": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[-+]\d\d:\d\d)",
         "cl_ord_id": r"[ -~]{1,18}|[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}",
         "userref": r"-?\d{1,9}",
@@ -75,11 +79,42 @@ TEXTS = {
     }.items()
 }
 FLAGS = ("reduce_only", "margin", "post_only")  # never as text
-KNOWN = {*TEXTS, *FLAGS, "event", "token", "reqid"}
+# What the exchange has and the practice exchange doesn't
+ABSENT = {
+    "ordertype": "(trailing-stop(-limit)?|settle-position)",
+    "oflags": ".*viqc.*",
+    "stp_type": "cancel_(oldest|both)",
+    "trigger_price": ".*",
+    "display_volume": ".*",
+}
+FIELDS = {
+    "addOrder": {
+        *("ordertype", "type", "pair", "volume", "price", "price2", "leverage", "margin"),
+        *("reduce_only", "oflags", "starttm", "expiretm", "deadline", "cl_ord_id", "userref"),
+        *("sender_sub_id", "stp_type", "validate", "timeinforce"),
+        *("close[ordertype]", "close[price]", "close[price2]"),
+    },
+    "amendOrder": {
+        *("txid", "cl_ord_id", "volume", "display_volume", "limit_price", "trigger_price"),
+        *("post_only", "pair", "deadline"),
+    },
+    "editOrder": {
+        *("orderid", "pair", "volume", "price", "price2", "oflags", "newuserref", "validate"),
+    },
+    "cancelOrder": {"txid", "cl_ord_id"},
+    "cancelAll": set(),
+    "cancelAllOrdersAfter": {"timeout"},
+}
+COMMON = {"event", "token", "reqid"}
+TRIGGERED = {"stop-loss": "stopped", "take-profit": "touched"}  # what becomes of such an order
 
 
 class Refused(Exception):
-    """Ends a request; its text is the exchange's errorMessage."""
+    """Ends a request; its text is the exchange's errorMessage, its fields come with that."""
+
+    def __init__(self, text: str, **fields: Any) -> None:
+        super().__init__(text)
+        self.fields = fields
 
 
 def invalid(name: str) -> Refused:
@@ -92,8 +127,17 @@ def event(**fields: Any) -> dict[str, Any]:
     return dict(sorted(fields.items()))
 
 
+def check_names(request: dict[str, Any]) -> None:
+    """Raise Refused for the first member that the exchange doesn't know in such a request."""
+    for name in request:
+        if name not in FIELDS[request["event"]] | COMMON:
+            kind = re.sub("[A-Z]", lambda letter: f" {letter[0].lower()}", request["event"])
+            pair = {"pair": request["pair"]} if "pair" in request else {}
+            raise Refused(f"Unsupported field: '{name}' for the given msg type: {kind}", **pair)
+
+
 def check(request: dict[str, Any], *required: str) -> None:
-    """Raise Refused for the first argument that is missing, unknown or not what it has to be."""
+    """Raise Refused for the first argument that is missing, or not what it has to be."""
     for name in required:
         if name not in request:
             raise invalid(name)
@@ -101,8 +145,10 @@ def check(request: dict[str, Any], *required: str) -> None:
         pattern = TEXTS.get(name)
         if pattern and not (isinstance(value, str) and pattern.fullmatch(value)):
             raise invalid(name)
-        if name not in KNOWN or (name in FLAGS and not isinstance(value, bool)):
+        if name in FLAGS and not isinstance(value, bool):
             raise invalid(name)
+        if name in ABSENT and re.fullmatch(ABSENT[name], value):
+            raise Refused(f"EGeneral:{name} {value} is not in the practice exchange")
 
 
 def iso(seconds: float) -> str:
@@ -129,8 +175,10 @@ def check_together(request: dict[str, Any]) -> None:
     """Raise Refused for arguments of addOrder that don't go together, or lack another."""
     flags = request.get("oflags", "")
     limit = request["ordertype"] == "limit"
-    if limit:
+    if request["ordertype"] != "market":
         check(request, "price")
+    if request["ordertype"].endswith("-limit"):
+        check(request, "price2")
     if "userref" in request and "cl_ord_id" in request:
         raise invalid("cl_ord_id")
     if {"fciq", "fcib"} <= set(flags.split(",")) or ("post" in flags and not limit):
@@ -141,12 +189,25 @@ def check_together(request: dict[str, Any]) -> None:
         raise Refused("EOrder:Reduce only:No position exists")
 
 
+def read_moment(text: str, now: float) -> float:
+    """Return a time that may be so many seconds from now."""
+    return now + float(text) if text[0] == "+" else float(text)
+
+
+def read_start(request: dict[str, Any], now: float) -> float:
+    """Return when an order starts, 0 for now."""
+    starts = read_moment(request.get("starttm", "0"), now)
+    if starts > now + MONTH:
+        raise invalid("starttm")
+    return starts if starts > now else 0.0
+
+
 def read_time(request: dict[str, Any], now: float) -> tuple[str, float]:
     """Return how long an order is good: its timeinforce, and when it expires or 0."""
-    text = request.get("expiretm", "0")
-    expires = now + float(text) if text[0] == "+" else float(text)
+    expires = read_moment(request.get("expiretm", "0"), now)
     kind = str(request.get("timeinforce", "GTD" if expires else "GTC"))
-    if bool(expires) != (kind == "GTD") or (expires and not now < expires <= now + MONTH):
+    begins = read_start(request, now) or now
+    if bool(expires) != (kind == "GTD") or (expires and not begins < expires <= now + MONTH):
         raise invalid("expiretm")
     return kind, expires
 
@@ -157,20 +218,40 @@ def read_flags(text: str) -> str:
     return ",".join(flags if "fcib" in flags else dict.fromkeys(["fciq", *flags]))
 
 
-def read_price(text: str, book: Book, side: str) -> Decimal:
-    """Return a price; with a sign it is relative to the last trade's, in percent with a %."""
+def rises(ordertype: str, side: str) -> bool:
+    """Return whether the last price rises to an order's, and doesn't fall to it."""
+    return (side == "buy") == ordertype.startswith("stop-loss")
+
+
+def read_price(text: str, last: Decimal, above: bool, tick: Decimal) -> Decimal:
+    """Return a price; with a sign it is relative to another, in percent with a %.
+
+    ABOVE is where a # puts it.
+    """
     sign, number, percent = text[0], Decimal(text.strip("+-#%")), text[-1] == "%"
     if sign not in "+-#":
         if percent or not number:
             raise Refused("EOrder:Invalid price")
         return number
-    last = book.last.price
     away = last * number / 100 if percent else number
-    down = sign == "-" or (sign == "#" and side == "buy")
-    price = last - away if down else last + away
-    if price < book.pair.tick:
+    price = last + away if sign == "+" or (sign == "#" and above) else last - away
+    if price < tick:
         raise Refused("EOrder:Invalid price")
-    return price.quantize(book.pair.tick) if percent else price
+    return price.quantize(tick) if percent else price
+
+
+def read_prices(request: dict[str, Any], order: Order) -> tuple[Decimal, Decimal]:
+    """Return an order's two prices, as a request or else the order itself has them.
+
+    The first is relative to the last trade's, the limit of a triggered order to the first.
+    """
+    price, price2, tick = order.price, order.price2, order.book.pair.tick
+    if "price" in request and order.ordertype != "market":
+        above = rises(order.ordertype, order.type)
+        price = read_price(request["price"], order.book.last.price, above, tick)
+    if "price2" in request and order.ordertype.endswith("-limit"):
+        price2 = read_price(request["price2"], price, order.type == "buy", tick)
+    return price, price2
 
 
 def read_close(request: dict[str, Any]) -> str:
@@ -180,7 +261,12 @@ def read_close(request: dict[str, Any]) -> str:
     if any(prices) and not kind:
         raise invalid("close[ordertype]")
     words = " -> limit ".join(filter(None, prices))
-    return f"close position @ {kind.replace('-', ' ')} {words}".strip() if kind else ""
+    return f"close position @ {in_words(kind)} {words}".strip() if kind else ""
+
+
+def in_words(ordertype: str) -> str:
+    """Return an ordertype as it is in descriptions, before its price."""
+    return ordertype.replace("-limit", "").replace("-", " ")
 
 
 @dataclass(eq=False)
@@ -192,10 +278,12 @@ class Order:
     type: str  # buy or sell
     ordertype: str
     volume: Decimal
-    price: Decimal  # 0 for a market order
     opened: float
+    price: Decimal = Decimal()  # its limit, or what triggers it; 0 for a market order
+    price2: Decimal = Decimal()  # its limit once it is triggered
     oflags: str = "fciq"
     timeinforce: str = "GTC"
+    starts: float = 0.0
     expires: float = 0.0
     userref: int = 0
     cl_ord_id: str = ""
@@ -203,6 +291,9 @@ class Order:
     close: str = ""
     changed: float = 0.0
     status: str = "pending"
+    misc: str = ""  # stopped or touched, once it is triggered
+    waits: bool = False  # for its time, or for its price
+    worth: Decimal = Decimal()  # of a unit, as long as it waits
     executed: Decimal = Decimal()
     cost: Decimal = Decimal()
     fee: Decimal = Decimal()
@@ -220,14 +311,37 @@ class Order:
         return (bids, asks) if self.type == "buy" else (asks, bids)
 
     @property
+    def limited(self) -> bool:
+        """Whether it has a limit, now or once it is triggered."""
+        return self.ordertype.endswith("limit")
+
+    @property
+    def target(self) -> Decimal:
+        """Its limit, if it has one."""
+        return self.price2 if self.ordertype.endswith("-limit") else self.price
+
+    @target.setter
+    def target(self, price: Decimal) -> None:
+        """Give it another limit."""
+        if self.ordertype == "limit":
+            self.price = price
+        else:
+            self.price2 = price
+
+    @property
+    def trigger(self) -> str:
+        """What becomes of it when the last price reaches its price, if it waits for that."""
+        return "" if self.misc else TRIGGERED.get(self.ordertype.replace("-limit", ""), "")
+
+    @property
     def limit(self) -> Decimal:
         """The key of the worst level that it takes from."""
-        return self.price * self.sides[1].sign if self.ordertype == "limit" else ANY
+        return self.target * self.sides[1].sign if self.limited else ANY
 
     @property
     def key(self) -> Decimal:
         """The key of the level where it rests."""
-        return self.price * self.sides[0].sign
+        return self.target * self.sides[0].sign
 
     @property
     def crosses(self) -> bool:
@@ -240,13 +354,18 @@ class Order:
         pair = self.book.pair
         if self.type == "sell":
             return pair.base, self.left
-        if self.ordertype == "limit":
-            return pair.quote, self.price * self.left * (1 + TAKER)
+        if self.limited or self.waits:
+            price = self.target if self.limited else self.worth
+            return pair.quote, price * self.left * (1 + TAKER)
         volume, cost = self.left, Decimal()
         for key, lot in self.sides[1].offered(self.left):
             cost += abs(key) * min(volume, lot.volume)
             volume -= min(volume, lot.volume)
         return pair.quote, cost * (1 + TAKER)
+
+    def reached(self, last: Decimal) -> bool:
+        """Return whether a last price triggers it."""
+        return last >= self.price if rises(self.ordertype, self.type) else last <= self.price
 
     def reach(self) -> tuple[Decimal, bool]:
         """Return what it can take before it meets an order of its own account, and if it does."""
@@ -257,27 +376,32 @@ class Order:
             volume += lot.volume
         return min(volume, self.left), False
 
-    def words(self, pair: str, price: str) -> str:
-        """Return it in words, with its pair and price as the occasion has them."""
-        where = f"limit {price}" if self.ordertype == "limit" else "market"
+    def words(self, pair: str, show: Callable[[Decimal], str]) -> str:
+        """Return it in words, with its pair and prices as the occasion has them."""
+        where = in_words(self.ordertype)
+        if self.price:
+            where += f" {show(self.price)}"
+        if self.price2:
+            where += f" -> limit {show(self.price2)}"
         leverage = f" with {self.leverage}:1 leverage" if self.leverage else ""
         return f"{self.type} {lots(self.volume)} {pair} @ {where}{leverage}"
 
     def describe(self) -> str:
         """Return it in the words of an answer."""
         pair = self.book.pair
-        return self.words(pair.name.replace("/", ""), f"{self.price.quantize(pair.tick):f}")
+        return self.words(
+            pair.name.replace("/", ""), lambda price: f"{price.quantize(pair.tick):f}"
+        )
 
     def descr(self) -> dict[str, Any]:
         """Return its description as openOrders has it."""
         pair = self.book.pair
-        price = pair.show(self.price)
         leverage = f"{self.leverage}:1" if self.leverage else None
         return {
             **{"close": self.close or None, "leverage": leverage},
-            **{"order": self.words(pair.name, price), "ordertype": self.ordertype},
-            **{"pair": pair.name, "price": price, "price2": pair.show(Decimal())},
-            **{"type": self.type},
+            **{"order": self.words(pair.name, pair.show), "ordertype": self.ordertype},
+            **{"pair": pair.name, "price": pair.show(self.price)},
+            **{"price2": pair.show(self.price2), "type": self.type},
         }
 
     def amounts(self) -> dict[str, Any]:
@@ -289,16 +413,30 @@ class Order:
             **{"avg_price": show(average), "userref": self.userref},
         }
 
+    def triggering(self) -> dict[str, str]:
+        """Return whether it was triggered, and at which limit."""
+        limit = self.price2 if self.misc else Decimal()
+        return {"limitprice": self.book.pair.show(limit), "misc": self.misc}
+
     def full(self) -> dict[str, Any]:
         """Return everything about it, as openOrders begins with."""
-        zero = self.book.pair.show(Decimal())
-        times = {"expiretm": stamp(self.expires) if self.expires else None, "starttm": None}
+        stop = self.price if self.trigger or self.misc else Decimal()
+        starts, expires = (stamp(time) if time else None for time in (self.starts, self.expires))
         return event(
-            **{"descr": self.descr(), "limitprice": zero, "misc": "", "oflags": self.oflags},
+            **{"descr": self.descr(), "oflags": self.oflags, **self.triggering()},
             **{"opentm": stamp(self.opened), "refid": None, "status": self.status},
-            **{"stopprice": zero, "timeinforce": self.timeinforce, "vol": lots(self.volume)},
-            **{**self.amounts(), **times, **identity(self)},
+            **{"stopprice": self.book.pair.show(stop), "timeinforce": self.timeinforce},
+            **{"vol": lots(self.volume), "expiretm": expires, "starttm": starts},
+            **{**self.amounts(), **identity(self)},
         )
+
+
+def prepare(order: Order, request: dict[str, Any]) -> Order:
+    """Return a new order with the prices that a request gives it."""
+    order.price, order.price2 = read_prices(request, order)
+    order.waits = bool(order.starts or order.trigger)
+    order.worth = order.price or order.book.last.price
+    return order
 
 
 def identity(order: Order) -> dict[str, str]:
@@ -373,11 +511,12 @@ class Account:
         self.open: dict[str, Order] = {}
         self.fills: list[Fill] = []
         self.counters = {name: Counter() for name in market.books}
+        self.due: list[Order] = []  # whose price the market has reached
         self.trigger: float | None = None  # when everything is canceled
         self.on_order: list[Callable[[Order, dict[str, Any]], None]] = []
         self.on_fills: list[Callable[[list[Fill]], None]] = []
         market.listeners.append(self.see)
-        market.timers.append(self.expire)
+        market.timers.append(self.attend)
 
     # What happens to orders
 
@@ -421,15 +560,22 @@ class Account:
             self.end(order, "closed")
 
     def see(self, act: Act) -> None:
-        """Book what the crowd took of the account's orders."""
+        """Book what the crowd took of the account's orders, and note whose price was reached."""
         for trade in act.trades:
             if isinstance(trade.owner, Order):
                 self.report(trade.owner, [self.fill(trade.owner, trade, taker=False)])
+        self.due += [
+            order
+            for order in self.open.values()
+            if order.book is act.book and order.trigger
+            if any(order.reached(trade.price) for trade in act.trades)
+        ]
 
     def lift(self, order: Order) -> None:
         """Take what is left of an order out of the book."""
         if order.lot and order.left:
             order.sides[0].remove(order.key, order.lot, self.market.now)
+            order.book.commit()
         order.lot = None
 
     def end(self, order: Order, status: str, reason: str = "") -> None:
@@ -440,25 +586,49 @@ class Account:
         why = {"cancel_reason": reason} if reason else {}
         last = {"lastupdated": stamp(self.market.now), "status": status}
         self.tell(order, **last, **order.amounts(), **why)
-        if order.left:  # else the act under way tells of it
-            order.book.commit()
 
     def place(self, order: Order) -> None:
-        """Let an order trade what it can and rest with what is left."""
+        """Take an order in, and let it start unless it is to wait for its time."""
         self.open[order.txid] = order
         self.tell(order, **order.full())
+        if not order.starts:
+            self.start(order)
+
+    def start(self, order: Order) -> None:
+        """Open an order, and release it unless it is to wait for its price."""
         if "post" in order.oflags and order.crosses:
-            return self.end(order, "canceled", "Post only order")
+            self.end(order, "canceled", "Post only order")
+            return
         order.status = "open"
         self.tell(order, status="open", userref=order.userref)
-        return self.match(order)
+        if not order.trigger:
+            self.release(order)
+        elif order.reached(order.book.last.price):
+            self.touch(order)
+
+    def touch(self, order: Order) -> None:
+        """Trigger an order."""
+        order.misc = order.trigger
+        last = {"lastupdated": stamp(self.market.now), "status": "open"}
+        self.tell(order, **last, **order.triggering(), userref=order.userref)
+        self.release(order)
+
+    def release(self, order: Order) -> None:
+        """Let an order into the market, if it can be paid there."""
+        order.waits = False
+        asset, needed = order.held
+        if needed > self.available(asset, order):
+            self.end(order, "canceled", "Insufficient funds")
+        else:
+            self.match(order)
 
     def match(self, order: Order) -> None:
         """Let an open order that doesn't rest trade what it can, and rest with what is left."""
         volume, own = order.reach()
-        trades = order.book.trade(order.sides[1], volume, order.limit, order.ordertype[0])
+        kind = "l" if order.limited else "m"
+        trades = order.book.trade(order.sides[1], volume, order.limit, kind)
         fills = [self.fill(order, trade, taker=True) for trade in trades]
-        rests = order.ordertype == "limit" and order.timeinforce != "IOC" and not own
+        rests = order.limited and order.timeinforce != "IOC" and not own
         if order.left and rests:
             order.lot = Lot(order.left, order)
             order.sides[0].add(order.key, order.lot, self.market.now)
@@ -467,11 +637,17 @@ class Account:
             self.end(order, "canceled", "Self trade prevention" if own else "Immediate or cancel")
         order.book.commit()
 
-    def expire(self, now: float) -> None:
-        """Do what is due: let orders expire, cancel them all."""
+    def attend(self, now: float) -> None:
+        """Do what is due: trigger and start orders, let them expire, cancel them all."""
+        due, self.due = self.due, []
+        for order in due:
+            if order.txid in self.open and order.status == "open" and order.trigger:
+                self.touch(order)
         for order in list(self.open.values()):
             if order.expires and order.expires <= now:
                 self.end(order, "expired")
+            elif order.status == "pending" and order.starts <= now:
+                self.start(order)
         if self.trigger is not None and self.trigger <= now:
             self.trigger = None
             self.cancel_all({})
@@ -481,13 +657,15 @@ class Account:
     def answer(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Do what a request asks for, and return the exchange's answers.
 
-        The session's own members, token and reqid, have been seen to.
+        The session's own members, token and reqid, have been seen to. Empty is absent.
         """
         name = request["event"]
+        request = {field: value for field, value in request.items() if value != ""}
         try:
+            check_names(request)
             results = REQUESTS[name](self, request)
         except Refused as refused:
-            results = [{"errorMessage": str(refused)}]
+            results = [{"errorMessage": str(refused), **refused.fields}]
         return [
             event(event=f"{name}Status", status="error" if "errorMessage" in each else "ok", **each)
             for each in results
@@ -518,8 +696,8 @@ class Account:
     def admit(self, order: Order, instead: Order | None = None) -> None:
         """Raise Refused for an order that is against the rules, or beyond the account's means."""
         pair = order.book.pair
-        price = order.price or order.book.last.price
-        if order.price % pair.tick:
+        price = order.target or order.book.last.price
+        if order.price % pair.tick or order.price2 % pair.tick:
             raise Refused("EOrder:Tick size check failed")
         if order.volume < pair.minimum:
             raise Refused("EOrder:Order minimum not met")
@@ -540,24 +718,24 @@ class Account:
         check_deadline(request, self.market.now)
         if request.get("cl_ord_id") in [order.cl_ord_id for order in self.open.values()]:
             raise invalid("cl_ord_id")
-        side, limited = request["type"], request["ordertype"] == "limit"
         timeinforce, expires = read_time(request, self.market.now)
-        return Order(
+        order = Order(
             self.txid("O"),
             book,
-            side,
+            request["type"],
             request["ordertype"],
             Decimal(request["volume"]),
-            read_price(request["price"], book, side) if limited else Decimal(),
             self.market.now,
             oflags=read_flags(request.get("oflags", "")),
             timeinforce=timeinforce,
+            starts=read_start(request, self.market.now),
             expires=expires,
             userref=int(request.get("userref", 0)),
             cl_ord_id=request.get("cl_ord_id", ""),
             leverage=request.get("leverage", "none").replace("none", ""),
             close=read_close(request),
         )
+        return prepare(order, request)
 
     def find_book(self, name: str) -> Book:
         """Return a pair's book, or raise Refused."""
@@ -585,25 +763,29 @@ class Account:
         (order,) = self.find(request[kind], kind)
         if {"volume", "limit_price", "post_only"}.isdisjoint(request):
             raise invalid("volume")
-        volume, price = Decimal(request.get("volume", order.volume)), order.price
-        if "limit_price" in request:
-            price = read_price(request["limit_price"], order.book, order.type)
+        volume = Decimal(request.get("volume", order.volume))
         if volume <= order.executed:
             raise invalid("volume")
-        new = replace(order, volume=volume, price=price)
+        new = replace(order, volume=volume)
+        if "limit_price" in request:
+            if not order.limited:
+                raise invalid("limit_price")
+            last, above = order.book.last.price, order.type == "sell"
+            new.target = read_price(request["limit_price"], last, above, order.book.pair.tick)
         self.admit(new, order)
         if (request.get("post_only") or "post" in order.oflags) and new.crosses:
             raise Refused("EOrder:Invalid price")
         self.count("amendOrder", order.book, order.changed or order.opened)
-        self.change(order, volume, price)
+        self.change(order, volume, new.target)
         return [{"amend_id": self.txid("T"), **identity(order)}]
 
-    def change(self, order: Order, volume: Decimal, price: Decimal) -> None:
-        """Give an open order another volume and price; only a smaller volume keeps its turn."""
-        loses = volume > order.volume or price != order.price
-        if loses:
+    def change(self, order: Order, volume: Decimal, target: Decimal) -> None:
+        """Give an open order another volume and limit; only a smaller volume keeps its turn."""
+        if volume > order.volume or target != order.target:
             self.lift(order)
-        order.volume, order.price, order.changed = volume, price, self.market.now
+        order.volume, order.changed = volume, self.market.now
+        if order.limited:
+            order.target = target
         fields = {"descr": order.descr(), "vol": lots(volume), "userref": order.userref}
         why = {"amended": True, "amend_reason": "User requested"}
         self.tell(order, lastupdated=stamp(order.changed), **fields, **why)
@@ -611,7 +793,7 @@ class Account:
             order.lot.volume = order.left
             order.sides[0].note(order.key, self.market.now)
             order.book.commit()
-        else:
+        elif not order.waits:
             self.match(order)
 
     def edit(self, request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -637,25 +819,29 @@ class Account:
             order = self.find(request["orderid"], "txid", "userref")[0]
         except Refused:
             raise Refused("EOrder:Invalid order") from None
-        if order.book is not book or order.cl_ord_id or order.close or order.executed:
+        fixed = order.cl_ord_id or order.close or order.executed or order.misc
+        if order.book is not book or fixed:
             raise Refused("EOrder:Invalid order")
         return order
 
     def rebuild(self, old: Order, request: dict[str, Any]) -> Order:
-        """Return an order that is another but for what editOrder's arguments change."""
-        price, flags = request.get("price"), request.get("oflags")
-        return replace(
+        """Return an order that is another but for what editOrder's arguments change.
+
+        The flags are not kept.
+        """
+        order = replace(
             old,
             txid=self.txid("O"),
             volume=Decimal(request.get("volume", old.volume)),
-            price=read_price(price, old.book, old.type) if price else old.price,
-            oflags=old.oflags if flags is None else read_flags(flags),
+            oflags=read_flags(request.get("oflags", "")),
             userref=int(request.get("newuserref", old.userref)),
             opened=self.market.now,
+            starts=old.starts if old.status == "pending" else 0.0,
             changed=0.0,
             status="pending",
             lot=None,
         )
+        return prepare(order, request)
 
     def cancel_some(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Cancel orders by txid, userref and cl_ord_id, and return a result for each of these."""

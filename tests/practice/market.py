@@ -1,8 +1,8 @@
 """The practice exchange's market: order books, the crowd that trades in them, and their feeds.
 
 One Book a pair stands behind everything. A Crowd, driven by the seed alone, moves its price; an
-account's orders rest in the same levels. Whatever changes a book does so in an Act, and a Feed
-makes an Act into messages: ticker, spread, trade, ohlc and book can't disagree.
+account's orders rest in the same levels. Whatever changes a book does so in an Act, mostly of one
+level, and a Feed makes an Act into messages: ticker, spread, trade, ohlc and book can't disagree.
 
 Prices and volumes are Decimals, times are seconds since 1970 in the exchange's own time.
 """
@@ -21,12 +21,14 @@ DEPTHS = (10, 25, 100, 500, 1000)
 INTERVALS = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)  # minutes
 
 ACT = 1 / 32  # seconds between a crowd's acts
+MOMENT = 2e-6  # seconds between acts at least, which microseconds tell apart
 STEP = 6 * ACT  # in which it moves the price once, and acts in each of its ways
-LEVELS = 1100  # on each side: some more than the deepest feed shows
-SPARE = 50  # levels more than that before the worst ones go
+SPARE = 50  # levels more than a pair's own before the worst ones go
 DAY = 86400
 PAST_STEP = 600  # seconds between the trades of the day before the opening
 PULL = 1e-5  # of the way back to its first price that a price goes in a step
+BOTH = 0.002  # of the quotes are on both sides at once
+HISTORY = 1000  # trades of a pair that are kept
 QUARTERS = 97  # candles of 15 minutes in a day, the first one only in part
 LOT_DECIMALS = 8
 ANY = Decimal("Infinity")  # the limit of an order without one
@@ -42,6 +44,7 @@ class Pair(NamedTuple):
     minimum: Decimal  # volume of an order
     volatility: float  # the price's change in a step, as a part of it
     size: float  # volume of a usual level
+    levels: int  # on each side; of the great pairs some more than the deepest feed shows
 
     @property
     def base(self) -> str:
@@ -64,16 +67,17 @@ class Pair(NamedTuple):
 
 
 PAIRS = {
-    name: Pair(name, Decimal(price), Decimal(tick), decimals, Decimal(minimum), volatility, size)
-    for name, price, tick, decimals, minimum, volatility, size in (
-        ("XBT/USD", "60000.0", "0.1", 5, "0.00005", 2e-5, 0.5),
-        ("XBT/EUR", "55000.0", "0.1", 5, "0.00005", 2e-5, 0.5),
-        ("ETH/USD", "2500.00", "0.01", 5, "0.001", 2e-5, 8),
-        ("ETH/EUR", "2300.00", "0.01", 5, "0.001", 2e-5, 8),
-        ("LTC/EUR", "65.00", "0.01", 5, "0.05", 3e-5, 120),
-        ("XDG/XBT", "0.00000150", "0.00000001", 8, "30", 3e-5, 50000),
-        ("USDT/USD", "1.0000", "0.0001", 8, "5", 5e-6, 20000),
-        ("TSLAx/USD", "350.00", "0.01", 5, "0.01", 2e-5, 40),
+    name: Pair(name, Decimal(price), Decimal(tick), decimals, Decimal(least), move, size, levels)
+    for name, price, tick, decimals, least, move, size, levels in (
+        ("XBT/USD", "60000.0", "0.1", 5, "0.00005", 2e-5, 0.5, 1100),
+        ("XBT/EUR", "55000.0", "0.1", 5, "0.00005", 2e-5, 0.5, 1100),
+        ("ETH/USD", "2500.00", "0.01", 5, "0.001", 2e-5, 8, 1100),
+        ("ETH/EUR", "2300.00", "0.01", 5, "0.001", 2e-5, 8, 800),
+        ("LTC/EUR", "65.00", "0.01", 5, "0.05", 3e-5, 120, 400),
+        ("XDG/XBT", "0.00000150", "0.00000001", 8, "30", 3e-5, 50000, 250),
+        ("USDT/USD", "1.0000", "0.0001", 8, "5", 5e-6, 20000, 500),
+        ("TSLAx/USD", "350.00", "0.01", 5, "0.01", 2e-5, 40, 300),
+        ("XRP/USD", "2.00000", "0.00001", 5, "2", 3e-5, 4000, 900),
     )
 }
 
@@ -253,6 +257,7 @@ class Book:
         }
         self.last = Trade(pair.price, Decimal(), 0, "b", "l")
         self.count = 0  # of trades since the opening
+        self.history: deque[Trade] = deque(maxlen=HISTORY)
         self.trades: list[Trade] = []  # of the act under way
 
     def record(self, trade: Trade) -> None:
@@ -262,27 +267,42 @@ class Book:
             if not candles or candles[-1].begin != begin:
                 candles.append(Candle(begin, trade.price))
             candles[-1].add(trade)
+        self.history.append(trade)
         self.last = trade
         self.count += 1
 
     def trade(self, side: Side, volume: Decimal, limit: Decimal, kind: str) -> list[Trade]:
-        """Trade a volume against a side up to a limit (a key), and return the trades."""
+        """Trade a volume against a side up to a limit (a key), and return the trades.
+
+        Each level but the last is an act of its own. The trades belong to the last one's, which
+        is left for the caller to commit; they all have the time of the first.
+        """
         letter = "b" if side is self.asks else "s"
-        trades = [
-            trade._replace(side=letter, kind=kind) for trade in side.take(volume, limit, self.now)
-        ]
+        trades: list[Trade] = []
+        now = 0.0
+        while volume and side.keys and side.best <= limit:
+            self.commit()
+            now = now or self.now
+            for trade in side.take(volume, side.best, now):
+                trades.append(trade._replace(side=letter, kind=kind))
+                volume -= trade.volume
         for trade in trades:
             self.record(trade)
         self.trades += trades
         return trades
 
     def commit(self) -> None:
-        """End an act: tell everybody who listens what has changed, if anything has."""
+        """End an act: tell everybody who listens what has changed, if anything has.
+
+        The next act is a little later: there are clients that ignore a level's second change at
+        the same time.
+        """
         act = Act(self, self.asks.flush(), self.bids.flush(), self.trades)
         self.trades = []
         if act.asks or act.bids:
             for listener in self.listeners:
                 listener(act)
+            self.now += MOMENT
 
     def since(self, begin: float, interval: int) -> Candle:
         """Return what was traded in the candles of an interval that begin then or later."""
@@ -309,7 +329,7 @@ class Crowd:
             book.record(Trade(price, self.volume(), start + moment, "b", "l"))
         book.now = start
         for side in (book.asks, book.bids):
-            while len(side.keys) < LEVELS and self.extend(side):
+            while len(side.keys) < self.pair.levels and self.extend(side):
                 pass
         book.commit()
 
@@ -352,8 +372,10 @@ class Crowd:
             limit = (side.sign * self.near - 1) * self.pair.tick
             if side.best <= limit:
                 self.book.trade(side, self.volume(), limit, "l")
+                self.book.commit()
                 for key in side.keys[: bisect_right(side.keys, limit)]:
                     side.withdraw(key, self.book.now)
+                    self.book.commit()
 
     def hit(self) -> None:
         """Trade a little at the best price of either side, now and then."""
@@ -362,10 +384,10 @@ class Crowd:
             self.book.trade(side, self.volume() / 4 // Decimal("1e-8") * Decimal("1e-8"), ANY, "m")
 
     def quote(self) -> None:
-        """Offer something near the price on one side, on both now and then."""
+        """Offer something near the price on one side, on both once in a long while."""
         sides = [self.book.asks, self.book.bids]
         self.random.shuffle(sides)
-        for side in sides if self.random.random() < 0.1 else sides[:1]:
+        for side in sides if self.random.random() < BOTH else sides[:1]:
             key = (side.sign * self.near + self.ticks(self.gap + 3)) * self.pair.tick
             other = self.book.bids if side is self.book.asks else self.book.asks
             if key * side.sign > 0 and key + other.best > 0:
@@ -383,10 +405,11 @@ class Crowd:
     def tidy(self) -> None:
         """Keep about as many levels as there were in the beginning."""
         for side in (self.book.asks, self.book.bids):
-            if len(side.keys) > LEVELS + SPARE:
+            if len(side.keys) > self.pair.levels + SPARE:
                 side.withdraw(side.keys[-1], self.book.now)
-            elif len(side.keys) < LEVELS:
+            elif len(side.keys) < self.pair.levels:
                 self.extend(side)
+            self.book.commit()
 
     def move(self) -> None:
         """Let the price move, with what that brings about."""
@@ -426,7 +449,7 @@ class Market:
         """Make it now everywhere, and call on those who wait for a time."""
         self.now = now
         for book in self.books.values():
-            book.now = now
+            book.now = max(now, book.now)
         for timer in self.timers:
             timer(now)
 

@@ -1,10 +1,13 @@
 """The practice exchange's protocol: what a client can ask for, and what it is told.
 
-A Practice is one market and one account for all connections. Its method script() serves a
-WebSocket on either host, rest() the HTTPS endpoint that tokens come from; faults are switched on
-by name. The exchange's own time passes at a speed of its own, and so do candles, orders' expiry,
-the rate counter and cancelAllOrdersAfter; heartbeats, the idle connection's end, tokens and
-faults are in the client's seconds.
+A Practice is one market and one account for all connections, each of which is a Link; call()
+answers the REST host's calls. Nothing here waits or knows of sockets: the server (server.py), or
+a test, says what came and lets time pass with tick(), and a Link says to its Wire what is to be
+sent. All of it happens in one thread.
+
+Faults are switched on by name. The exchange's own time passes at a speed of its own, and so do
+candles, orders' expiry, the rate counter and cancelAllOrdersAfter; heartbeats, the idle
+connection's end, tokens and faults are in the client's seconds.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import random
 import re
-import threading
+import sys
 import time
-from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import parse_qs
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol, cast
+from urllib.parse import parse_qs, parse_qsl
 
 from practice.account import (
     MOST_COUNTED,
@@ -29,27 +32,29 @@ from practice.account import (
     Account,
     Fill,
     Order,
+    Refused,
     consolidate,
     event,
 )
-from practice.market import DEPTHS, FEEDS, INTERVALS, Act, Feed, Market, rename
-
-if TYPE_CHECKING:
-    import ssl
-
-    from exchange import Peer
+from practice.market import ACT, DEPTHS, FEEDS, INTERVALS, Act, Feed, Market, rename
+from practice.rest import public
 
 PRACTICE_TOKEN = "Practice/token+for+the+local+exchange+only0"  # noqa: S105 - of no value
 API_KEY = base64.b64encode(b"the key to the practice account").decode()
 API_SECRET = base64.b64encode(b"the secret of the practice account, known to everybody").decode()
 TOKEN_PATH = "/0/private/GetWebSocketsToken"  # noqa: S105 - a path
 
+PUBLIC_HOST = "ws.kraken.com"
 PRIVATE_HOST = "ws-auth.kraken.com"
-TICK = 0.1  # seconds that a connection waits for a request before it looks around
+REST_HOST = "api.kraken.com"
+HOSTS = (PUBLIC_HOST, PRIVATE_HOST, REST_HOST)
+
+TICK = ACT  # seconds between two looks at the clock
+BUSY = 0.02  # seconds at most that the market moves on before the connections have their turn
+LATE = 1.0  # seconds that the market may be behind before its time slips
 HEARTBEAT_SECONDS = 1.0
 IDLE_SECONDS = 60.0  # a connection lives with nothing subscribed and nothing asked
 REQIDS = 2**64
-BACKLOG = 100_000  # messages that wait for a client, which is then cut off
 
 PUBLIC_NAMES = tuple(FEEDS)
 PRIVATE_FIELDS = {
@@ -64,6 +69,19 @@ BAD_REQID = f"Reqid field must be a positive integer less than {REQIDS}"
 NOT_HERE = "Private data and trading are unavailable on this endpoint. Try ws-auth.kraken.com"
 MALFORMED = {"errorMessage": "Malformed request", "event": "error"}
 HEARTBEAT = {"event": "heartbeat"}
+
+
+def compact(message: object) -> str:
+    """Return a message as the exchange writes it."""
+    return json.dumps(message, separators=(",", ":"))
+
+
+def finite(text: str) -> float:
+    """Return a number of a request, or raise ValueError for one that JSON hasn't."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
 
 
 class Fault(NamedTuple):
@@ -195,6 +213,34 @@ class Tokens:
             raise Denied("ESession:Invalid session")
 
 
+class Wire(Protocol):
+    """What a Link can do to its connection."""
+
+    def send(self, texts: list[str]) -> None:
+        """Send messages, each in a frame of its own."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection, once all is sent."""
+
+    def reset(self) -> None:
+        """Break the connection off."""
+
+
+class Channel:
+    """A feed and the connections that follow it, for all of which its messages are made once."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.links: list[Link] = []
+
+    def publish(self, act: Act) -> None:
+        """Send an act to all who follow."""
+        if self.links:
+            messages = list(map(compact, self.feed.news(act)))
+            for link in self.links:
+                link.outbox += messages
+
+
 class Practice:
     """The practice exchange, for all of its connections."""
 
@@ -208,11 +254,11 @@ class Practice:
         faults: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.lock = threading.RLock()  # market, account, tokens and every link's outbox
         self.clock = clock
         self.speed = speed
         self.faults = dict(map(parse_fault, faults))
         self.start = clock()
+        self.slipped = 0.0  # seconds that the market has left out
         self.random = random.Random(f"{seed} connections")
         self.market = Market(seed, self.start)
         self.account = Account(self.market, seed)
@@ -220,6 +266,7 @@ class Practice:
         self.tokens.renew(token)
         self.nonce = -1
         self.links: list[Link] = []
+        self.channels: dict[str, dict[str, Channel]] = {name: {} for name in self.market.books}
         self.market.listeners.append(self.publish)
         self.account.on_order.append(self.publish_order)
         self.account.on_fills.append(self.publish_fills)
@@ -234,35 +281,59 @@ class Practice:
         """What systemStatus says."""
         return "maintenance" if "maintenance" in self.faults else "online"
 
-    def advance(self) -> None:
-        """Let the market catch up with the clock."""
-        with self.lock:
-            if self.status == "online":
-                self.market.advance(self.start + (self.clock() - self.start) * self.speed)
+    def greeting(self) -> dict[str, Any]:
+        """Return the message that every connection begins with."""
+        return {
+            **{"event": "systemStatus", "version": "1.9.6", "status": self.status},
+            **{"connectionID": self.random.getrandbits(64)},
+            **{"upcoming_maintenance": [], "emergency": []},
+        }
 
-    def keep_time(self, stop: threading.Event) -> None:
-        """Advance until told to stop: with no connection there, nobody else does."""
-        while not stop.wait(TICK):
-            self.advance()
+    def tick(self) -> bool:
+        """Let time pass, and return whether the market is still behind."""
+        behind = self.status == "online" and self.advance()
+        for link in list(self.links):
+            link.tick()
+        self.flush()
+        return behind
+
+    def advance(self) -> bool:
+        """Let the market catch up with the clock, and return whether there was no time for that."""
+        begin = self.clock()
+        goal = self.start + (begin - self.start) * self.speed - self.slipped
+        while self.market.now < goal and self.clock() - begin < BUSY:
+            self.market.advance(min(goal, self.market.now + ACT))
+        if self.market.now < goal - LATE * self.speed:
+            self.slip(goal - self.market.now)
+        return self.market.now < goal
+
+    def slip(self, seconds: float) -> None:
+        """Leave out some of the market's time, and say so when it is the first."""
+        if not self.slipped:
+            print("This is more than the machine can carry: market time slips.", file=sys.stderr)
+        self.slipped += seconds
+
+    def flush(self) -> None:
+        """Send what there is to send."""
+        for link in self.links:
+            link.flush()
 
     def publish(self, act: Act) -> None:
         """Send an act to all who follow its book."""
-        for link in self.links:
-            for feed in link.feeds.values():
-                if feed.book is act.book:
-                    link.queue(feed.news(act))
+        for channel in self.channels[act.book.pair.name].values():
+            channel.publish(act)
 
     def publish_order(self, order: Order, fields: dict[str, Any]) -> None:
         """Send what is new of an order to all who follow openOrders."""
         for link in self.links:
             if feed := link.private.get("openOrders"):
-                link.queue([feed.message([feed.order(order, fields)])])
+                link.put(feed.message([feed.order(order, fields)]))
 
     def publish_fills(self, fills: list[Fill]) -> None:
         """Send trades to all who follow ownTrades."""
         for link in self.links:
             if feed := link.private.get("ownTrades"):
-                link.queue(feed.fills(fills))
+                link.put(*feed.fills(fills))
 
     def kept(self, token: object) -> bool:
         """Return whether a private subscription keeps a token alive."""
@@ -273,28 +344,31 @@ class Practice:
         """Use a token, or raise Denied."""
         self.tokens.use(token, self.kept(token))
 
-    def script(self, peer: Peer) -> None:
-        """Serve a WebSocket, greeting included, to its end."""
-        link = Link(self, peer)
-        with self.lock:
-            self.links.append(link)
+    def call(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> str:
+        """Return the answer to a REST call; errors too are answers."""
         try:
-            ending = link.run()
-        finally:
-            with self.lock:
-                self.links.remove(link)
-        ending()
+            return compact({"error": [], "result": self.result(method, path, headers, body)})
+        except (Denied, Refused) as denied:
+            return compact({"error": [str(denied)]})
 
-    def rest(self, sock: ssl.SSLSocket) -> None:
-        """Serve an HTTPS connection to the REST host to its end."""
-        Rest(sock, ("127.0.0.1", 0), cast(Any, self))
+    def result(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Any:
+        """Return what a REST call results in, or raise Denied or Refused."""
+        name, _, query = path.partition("?")
+        if name == TOKEN_PATH and method == "POST":
+            return self.get_token(headers, body)
+        if name == TOKEN_PATH:
+            raise Denied("EGeneral:Invalid arguments")
+        if method not in ("GET", "POST"):
+            raise Denied("EGeneral:Unknown method")
+        arguments = dict(parse_qsl(f"{query}&{body.decode('latin-1')}"))
+        return public(self.market, name, arguments, self.status)
 
-    def get_token(self, headers: Any, body: bytes) -> dict[str, Any]:
+    def get_token(self, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
         """Return the result of GetWebSocketsToken, or raise Denied."""
-        if headers["API-Key"] != API_KEY:
+        if headers.get("api-key") != API_KEY:
             raise Denied("EAPI:Invalid key")
         nonce = read_nonce(body)
-        signature = headers.get("API-Sign", "").encode()
+        signature = headers.get("api-sign", "").encode()
         if not hmac.compare_digest(sign(API_SECRET, TOKEN_PATH, nonce, body).encode(), signature):
             raise Denied("EAPI:Invalid signature")
         if int(nonce) <= self.nonce:
@@ -320,61 +394,57 @@ def read_nonce(body: bytes) -> str:
 class Link:
     """One WebSocket connection, and what it is subscribed to."""
 
-    def __init__(self, practice: Practice, peer: Peer) -> None:
+    def __init__(self, practice: Practice, host: str, wire: Wire) -> None:
         self.practice = practice
-        self.peer = peer
-        self.public = peer.host != PRIVATE_HOST
-        self.feeds: dict[tuple[str, str], Feed] = {}  # by pair and channel
+        self.wire = wire
+        self.public = host == PUBLIC_HOST
+        self.feeds: dict[tuple[str, str], Channel] = {}  # by pair and channel
         self.private: dict[str, PrivateFeed] = {}
-        self.outbox: list[Any] = []
+        self.outbox: list[str] = []
+        self.over = False
         self.opened = self.asked = self.beaten = practice.clock()
-        self.last: Callable[[], None] | None = None  # what is left to do with the connection
+        practice.links.append(self)
+        self.put(practice.greeting())
+        self.flush()
 
-    def queue(self, messages: list[Any]) -> None:
-        """Put messages into the outbox, unless the client has long stopped reading."""
-        self.outbox += messages
-        if len(self.outbox) > BACKLOG:
-            self.outbox.clear()
-            self.last = self.peer.reset
+    def put(self, *messages: object) -> None:
+        """Put messages into the outbox."""
+        self.outbox += map(compact, messages)
 
-    def greeting(self) -> dict[str, Any]:
-        """Return the message that every connection begins with."""
-        return {
-            **{"event": "systemStatus", "version": "1.9.6", "status": self.practice.status},
-            **{"connectionID": self.practice.random.getrandbits(64)},
-            **{"upcoming_maintenance": [], "emergency": []},
-        }
+    def flush(self) -> None:
+        """Send what is in the outbox."""
+        if self.outbox:
+            texts, self.outbox = self.outbox, []
+            self.wire.send(texts)
 
-    def run(self) -> Callable[[], None]:
-        """Serve the connection until the exchange is to end it, and return how it does so."""
-        self.outbox.append(self.greeting())
-        message = None
-        while True:
-            with self.practice.lock:
-                self.practice.advance()
-                if message is not None:
-                    self.take(message)
-                self.beat()
-                messages, self.outbox = self.outbox, []
-            ending = self.ending()
-            if ending:
-                return ending
-            if messages:
-                self.peer.send(*messages)
-            message = self.peer.receive(TICK)
+    def leave(self) -> None:
+        """Be no longer a part of the exchange: nothing is said any more, and nothing heard."""
+        if not self.over:
+            self.over = True
+            self.practice.links.remove(self)
+            for channel in self.feeds.values():
+                channel.links.remove(self)
 
-    def ending(self) -> Callable[[], None] | None:
-        """Return how the exchange ends the connection now, if it does."""
-        age = self.practice.clock() - self.opened
-        due = [name for name, seconds in self.practice.faults.items() if age >= seconds]
-        if self.last or "drop" in due:
-            return self.last or self.peer.reset
-        if "stall" in due:
-            return self.peer.wait
-        if "cloudflare" in due:
-            return lambda: self.peer.close(1001, "CloudFlare WebSocket proxy restarting")
-        idle = self.practice.clock() - self.asked >= IDLE_SECONDS
-        return self.peer.close if idle and not (self.feeds or self.private) else None
+    def end(self, how: Callable[..., None], *details: Any) -> None:
+        """End the connection, by a method of the wire; what was to be said is said before."""
+        self.flush()
+        self.leave()
+        how(*details)
+
+    def tick(self) -> None:
+        """Do what is due: the heartbeat, or the connection's end."""
+        self.beat()
+        now = self.practice.clock()
+        faults = self.practice.faults.items()
+        due = [name for name, seconds in faults if now - self.opened >= seconds]
+        if "drop" in due:
+            self.end(self.wire.reset)
+        elif "stall" in due:
+            self.leave()
+        elif "cloudflare" in due:
+            self.end(self.wire.close, 1001, "CloudFlare WebSocket proxy restarting")
+        elif now - self.asked >= IDLE_SECONDS and not (self.feeds or self.private):
+            self.end(self.wire.close, 1000, "")
 
     def beat(self) -> None:
         """Send the heartbeat once it is due."""
@@ -383,21 +453,24 @@ class Link:
             self.beaten = now
         elif now - self.beaten >= HEARTBEAT_SECONDS:
             self.beaten = max(self.beaten + HEARTBEAT_SECONDS, now - TICK)  # keeps the pace
-            self.outbox.append(HEARTBEAT)
+            self.put(HEARTBEAT)
 
     def take(self, message: str) -> None:
         """Do what a message asks for. The answers come before what it has brought about."""
+        if self.over:
+            return
         self.asked = self.practice.clock()
         place = len(self.outbox)
         try:
-            request = json.loads(message)
+            request = json.loads(message, parse_float=finite, parse_constant=finite)
         except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict) or not isinstance(request.get("event"), str):
             answers = [MALFORMED]
         else:
             answers = self.answer(request)
-        self.outbox[place:place] = answers
+        self.outbox[place:place] = map(compact, answers)
+        self.practice.flush()
 
     def answer(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the answers to a request, each with its reqid."""
@@ -444,9 +517,9 @@ class Link:
         if executed and faulty:
             raise Denied("EService:Unavailable")
         if executed and "lost-reply" in self.practice.faults:
-            self.last = self.peer.reset
+            self.end(self.wire.reset)
         if executed and "no-reply" in self.practice.faults:
-            self.last = self.peer.wait
+            self.leave()
         return answers
 
     def read_subscription(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -470,9 +543,11 @@ class Link:
         pairs = request.get("pair")
         if not isinstance(pairs, list):
             raise Denied("Pair field must be an array")
+        if not all(isinstance(pair, str) for pair in pairs):
+            raise Denied("Pair field must be an array of strings")
         if not pairs:
             raise Denied("Pair(s) not found")
-        return list(map(str, pairs))
+        return pairs
 
     def subscribe(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Subscribe, and return a status, or one for each pair."""
@@ -486,16 +561,15 @@ class Link:
         if name in self.private:
             raise Denied("Already subscribed")
         feed = self.private[name] = PrivateFeed(self.practice.account, subscription)
-        self.outbox += feed.opening()
+        self.put(*feed.opening())
         return [self.private_status(feed, "subscribed")]
 
     def unsubscribe(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Unsubscribe, and return a status, or one for each pair or feed."""
         if "channelID" in request:
-            keys = [
-                key for key, feed in self.feeds.items() if feed.channel_id == request["channelID"]
-            ]
-            return self.close_feeds(keys)
+            number = request["channelID"]
+            feeds = self.feeds.items()
+            return self.close_feeds([key for key, each in feeds if each.feed.channel_id == number])
         subscription = request.get("subscription")
         if isinstance(subscription, dict) and subscription.get("name") == "*":
             return self.unsubscribe_all(request)
@@ -520,7 +594,12 @@ class Link:
         """Unsubscribe from feeds by pair and channel, or raise Denied where there are none."""
         if not keys:
             raise Denied("Subscription Not Found")
-        return [self.status(self.feeds.pop(key), "unsubscribed") for key in keys]
+        return [self.close_channel(self.feeds.pop(key)) for key in keys]
+
+    def close_channel(self, channel: Channel) -> dict[str, Any]:
+        """Follow a channel no longer, and return its status."""
+        channel.links.remove(self)
+        return self.status(channel.feed, "unsubscribed")
 
     def each_pair(
         self,
@@ -556,8 +635,10 @@ class Link:
         feed = self.read_feed(pair, subscription)
         if (pair, feed.channel) in self.feeds:
             raise Denied("Already subscribed")
-        self.feeds[pair, feed.channel] = feed
-        self.outbox += feed.opening()
+        channels = self.practice.channels[pair]
+        channel = self.feeds[pair, feed.channel] = channels.setdefault(feed.channel, Channel(feed))
+        channel.links.append(self)
+        self.put(*channel.feed.opening())
         return self.status(feed, "subscribed")
 
     def close_feed(self, pair: str, subscription: dict[str, Any]) -> dict[str, Any]:
@@ -596,39 +677,3 @@ def read_number(name: str, subscription: dict[str, Any]) -> int:
     if values and number not in values:
         raise Denied(f"Subscription {words} not supported")
     return number
-
-
-class Rest(BaseHTTPRequestHandler):
-    """One HTTPS connection to the REST host."""
-
-    protocol_version = "HTTP/1.1"
-
-    def result(self) -> dict[str, Any]:
-        """Return what the call results in, or raise Denied."""
-        length = self.headers.get("Content-Length", "0")
-        body = self.rfile.read(int(length) if length.isdigit() else 0)
-        practice = cast(Practice, self.server)
-        if self.path != TOKEN_PATH:
-            raise Denied("EGeneral:Unknown method")
-        if self.command != "POST":
-            raise Denied("EGeneral:Invalid arguments")
-        with practice.lock:
-            return practice.get_token(self.headers, body)
-
-    def do_POST(self) -> None:
-        """Answer a call; errors too have the status 200."""
-        try:
-            answer: dict[str, Any] = {"error": [], "result": self.result()}
-        except Denied as denied:
-            answer = {"error": [str(denied)]}
-        data = json.dumps(answer, separators=(",", ":")).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_POST  # noqa: N815 - the library's name
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing: stderr is the command's."""

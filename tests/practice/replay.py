@@ -1,0 +1,41 @@
+"""A recording in place of the market."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection
+
+from practice.protocol import HEARTBEAT, compact
+from practice.server import Server, first, seen
+
+
+class Replay(Server):
+    """An exchange that sends a recording, one message a line, once a request has come.
+
+    A heartbeat was sent a second after the one before, which is the only clock that a recording
+    has: PACE is how many seconds to wait at each, 0 to send everything at once.
+    """
+
+    def __init__(self, recording: Path, pace: float, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        *self.messages, rest = recording.read_bytes().decode().split("\n")
+        self.messages += [rest] if rest else []
+        self.pace = pace
+
+    async def serve(self, _: str, ws: ServerConnection) -> None:
+        """Serve a WebSocket to its end."""
+        with seen():
+            await first(self.play(ws), ws.wait_closed())
+
+    async def play(self, ws: ServerConnection) -> None:
+        """Send the recording."""
+        await ws.send(compact(self.practice.greeting()))
+        await ws.recv()
+        for message in self.messages:
+            if message == compact(HEARTBEAT):
+                await asyncio.sleep(self.pace)
+            await ws.send(message)
+        await ws.close(1000, "end of the recording")

@@ -1,0 +1,131 @@
+"""A sealed exchange, on Linux: namespaces in which the three hosts are this exchange.
+
+seal() takes this process, and all that it starts from then on, into a user, a network and a mount
+namespace. The network has nothing but its loopback: there is no other address that could be
+reached. The hosts file, the resolver's files and the system's trust store are others there.
+Nothing outside changes, and it takes no more than a user's own rights.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import socket
+import ssl
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from practice.protocol import HOSTS
+
+ADDRESSES = {host: (f"127.0.0.{number}", 443) for number, host in enumerate(HOSTS, 1)}
+
+NEW_MOUNTS, NEW_USER, NEW_NETWORK = 0x00020000, 0x10000000, 0x40000000  # of unshare(2)
+BIND, RECURSIVE, PRIVATE = 0x1000, 0x4000, 0x40000  # of mount(2)
+SET_FLAGS, UP = 0x8914, 1  # of netdevice(7)
+
+HASHED = "d7c63ecb.0"  # where OpenSSL looks for the authority, by its name, in a folder
+FOLDERS = ("/etc/ssl/certs", "/etc/pki/tls/certs")
+BUNDLES = (
+    *("/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls/cert.pem"),
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+)
+CERTIFI = "lib/python3*/*-packages/certifi/cacert.pem"
+# Where those listen who would look names up, or start programs, outside
+HIDDEN = (
+    *("/run/nscd", "/run/systemd", "/run/avahi-daemon", "/run/dbus", "/run/user"),
+    *("/run/docker.sock", "/run/podman", "/run/containerd"),
+)
+
+
+def seal(bundle: Path, program: str) -> None:
+    """Go where there is nothing but this exchange, or raise OSError where the system forbids it."""
+    if sys.platform != "linux":
+        raise OSError(0, "there are none but on Linux", sys.platform)
+    enter()
+    raise_loopback()
+    call("mount", None, b"/", None, ctypes.c_ulong(RECURSIVE | PRIVATE), None)
+    replace_files(bundle.parent)
+    replace_trust(bundle, program)
+    for path in filter(os.path.exists, HIDDEN):
+        hide(path)
+
+
+def call(name: str, *arguments: Any) -> None:
+    """Call a function of the C library that says with 0 that all is well."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if getattr(library, name)(*arguments):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), name)
+
+
+def enter() -> None:
+    """Enter namespaces of our own, as the user that we are."""
+    user, group = os.geteuid(), os.getegid()
+    call("unshare", NEW_USER | NEW_NETWORK | NEW_MOUNTS)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{user} {user} 1"),
+        ("gid_map", f"{group} {group} 1"),
+    ):
+        Path("/proc/self", name).write_text(text)
+
+
+def raise_loopback() -> None:
+    """Switch the loopback on, which is all that the network has."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        fcntl.ioctl(sock, SET_FLAGS, struct.pack("16sh22x", b"lo", UP))
+
+
+def bind(source: Path, target: str) -> None:
+    """Put a file or folder in the place of another."""
+    call("mount", bytes(source), os.fsencode(target), None, ctypes.c_ulong(BIND), None)
+
+
+def hide(path: str) -> None:
+    """Put nothing in the place of a file or folder."""
+    if os.path.isdir(path):
+        call("mount", b"none", os.fsencode(path), b"tmpfs", ctypes.c_ulong(0), None)
+    else:
+        bind(Path(os.devnull), path)
+
+
+def replace_files(folder: Path) -> None:
+    """Let names be looked up in the hosts file, where the three hosts are, and nowhere else."""
+    names = {"localhost": "127.0.0.1", socket.gethostname(): "127.0.0.1"}
+    names.update({host: address for host, (address, _) in ADDRESSES.items()})
+    texts = {
+        "/etc/hosts": "".join(f"{address} {name}\n" for name, address in names.items()),
+        "/etc/resolv.conf": "nameserver 127.0.0.1\n",  # where nobody answers
+    }
+    services = Path("/etc/nsswitch.conf")
+    if services.exists():
+        texts[str(services)] = re.sub("(?m)^hosts:.*", "hosts: files", services.read_text())
+    for path, text in texts.items():
+        source = folder / Path(path).name
+        source.write_text(text)
+        bind(source, path)
+
+
+def replace_trust(bundle: Path, program: str) -> None:
+    """Let the authority be the only one that the system trusts, and the clients in reach."""
+    store = bundle.parent / "certs"
+    store.mkdir()
+    for name in (HASHED, "ca-certificates.crt", "ca-bundle.crt"):
+        (store / name).write_bytes(bundle.read_bytes())
+    for path in filter(os.path.isdir, FOLDERS):
+        bind(store, path)
+    for path in filter(os.path.isfile, [*BUNDLES, *bundles(program)]):
+        if Path(path).read_bytes() != bundle.read_bytes():
+            bind(bundle, path)
+
+
+def bundles(program: str) -> Iterator[str]:
+    """Yield the bundles of this Python's OpenSSL, and of certifi beside the programs in reach."""
+    yield ssl.get_default_verify_paths().openssl_cafile
+    for folder in {os.path.dirname(program), *os.get_exec_path()}:
+        yield from map(str, Path(folder).absolute().parent.glob(CERTIFI))
