@@ -20,10 +20,8 @@ import contextlib
 import io
 import json
 import os
-import queue
 import re
 import select
-import shlex
 import signal
 import socket
 import sys
@@ -65,9 +63,9 @@ FATE = "The request was sent and its fate is unknown: it may be live, look befor
 CLOSE_FRAME, PONG_FRAME, NORMAL_CLOSURE = 8, 10, b"\x03\xe8"  # RFC 6455, 5.2 and 7.4.1
 CHUNK_BYTES = 65536  # that are read at once
 
-INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
-SCALAR = re.compile(INTEGER.pattern + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false")
-XSTOCK = re.compile(r"([A-Z][A-Z.]*x)(/.*)", re.DOTALL)
+INTEGER = r"-?(0|[1-9][0-9]*)"
+SCALAR = INTEGER + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false"
+XSTOCK = r"([A-Z][A-Z.]*x)(/(?s:.*))"
 
 SIGNALS = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run politely
 
@@ -133,7 +131,7 @@ REFUSALS = ("pingStatus", "subscriptionStatus")  # name no endpoint, and yet can
 ACCEPTED = ("ok", "subscribed")
 # Errors of a service that failed. Nothing says that such an order is not live; all other errors
 # are refusals. https://docs.kraken.com/api/docs/guides/spot-errors
-BROKEN = re.compile("EService:(Unavailable|Busy|Timeout|Deadline elapsed)|EGeneral:Internal error")
+BROKEN = "EService:(Unavailable|Busy|Timeout|Deadline elapsed)|EGeneral:Internal error"
 
 
 def usage() -> str:
@@ -149,7 +147,7 @@ def epilog() -> str:
     """Return the half of the help that is not about options."""
     mark = {PUBLIC: "  ", PRIVATE: "* "}
     names = (f"  {name:22}{mark[row.url]}{row.about}\n" for name, row in TABLE.items())
-    statuses = (f"  {status:<24}{text}\n" for status, text in STATUSES.items())
+    statuses = (f"  {status:<4}{text}\n" for status, text in STATUSES.items())
     return f"""feeds and endpoints (* needs a token):
 {"".join(names)}
 exit status:
@@ -240,7 +238,7 @@ def parse_options(argv: list[str], options: argparse.Namespace) -> str:
 
 def pair_name(word: str) -> str:
     """Return a pair as the exchange spells it: in capitals, but for the x of an xStock."""
-    xstock = XSTOCK.fullmatch(word)
+    xstock = re.fullmatch(XSTOCK, word)
     return xstock[1] + xstock[2].upper() if xstock else word.upper()
 
 
@@ -262,8 +260,8 @@ def split_words(row: Row, words: list[str]) -> tuple[list[str], list[str]]:
 def json_value(row: Row, name: str, text: str) -> str | list[str]:
     """Return a parameter typed by its name, and on a feed by its looks, or raise Failure."""
     if row.feed and name not in INTEGERS:
-        return Literal(text) if SCALAR.fullmatch(text) else text
-    if name in INTEGERS and not INTEGER.fullmatch(text):
+        return Literal(text) if re.fullmatch(SCALAR, text) else text
+    if name in INTEGERS and not re.fullmatch(INTEGER, text):
         raise Failure(f"Parameter {name} must be a whole number")
     if name in BOOLEANS and text not in ("true", "false"):
         raise Failure(f"Parameter {name} must be true or false")
@@ -395,6 +393,8 @@ def check_library() -> None:
     except Exception:  # whatever else is called websocket may fail in any way
         problem = "is missing, or another package called websocket is in its place"
     if problem:
+        import shlex
+
         install = (
             f"{shlex.quote(sys.executable or 'python3')} -m pip install 'websocket-client>=1.8'"
         )
@@ -415,34 +415,32 @@ class Connection(io.RawIOBase):
         self.limit = limit = limit or MOST_SECONDS
         self.signals = signals
         self.deadline = 0.0  # in monotonic seconds
-        result: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+        self.error: Exception | None = None
         # A thread dials, because a name look-up can neither be interrupted nor limited in time.
-        threading.Thread(target=self.dial, args=(url, result), daemon=True).start()
-        try:
-            with signals:
-                error = result.get(timeout=limit)
-        except queue.Empty:
-            error = ConnectionError(f"no connection within {limit:g} seconds")
-        if error:
-            raise error
+        thread = threading.Thread(target=self.dial, args=(url,), daemon=True)
+        thread.start()
+        with signals:
+            thread.join(limit)
+        if thread.is_alive():
+            raise ConnectionError(f"no connection within {limit:g} seconds")
+        if self.error:
+            raise self.error
         # Large reads, instead of three for each message: undocumented, and a fifth of the time
         ws.frame_buffer.recv = io.BufferedReader(self, CHUNK_BYTES).read
         ws.pong = self.pong
         # close() answers the exchange's close frame: at once, a failure would hide the reason in it
         ws.send_close = lambda: None
 
-    def dial(self, url: str, result: queue.SimpleQueue[Exception | None]) -> None:
-        """Connect to URL, and put None into RESULT or the exception that prevented it."""
-        error: Exception | None = None
+    def dial(self, url: str) -> None:
+        """Connect to URL, or leave in ERROR what prevented it."""
         try:
             # Twice the limit on connecting: late, but an abandoned thread ends as well.
             self.ws.connect(url, timeout=2 * self.limit, redirect_limit=0)
-        except Exception as exception:
-            error = exception
+        except Exception as error:
+            self.error = error
         status = self.ws.getstatus()
         if status not in (None, 101):  # websocket-client 1.8 takes an unfollowed redirect for open
-            error = ConnectionError(f"HTTP {status}, and redirects are not followed")
-        result.put(error)
+            self.error = ConnectionError(f"HTTP {status}, and redirects are not followed")
 
     def readable(self) -> bool:
         """Return that it is."""
@@ -515,7 +513,7 @@ class Outcome:
         if kind == "error" or (status == "error" and kind in (self.answer, *REFUSALS)):
             self.errors.append(str(event.get("errorMessage")))
             self.words = "; ".join(dict.fromkeys(self.errors))
-            self.broken = any(map(BROKEN.match, self.errors))
+            self.broken = any(re.match(BROKEN, error) for error in self.errors)
             if kind != self.answer or (self.row.feed and "pair" not in event):
                 self.whole = True
         elif kind == self.answer and status in ACCEPTED:
