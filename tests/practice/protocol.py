@@ -51,7 +51,7 @@ HOSTS = (PUBLIC_HOST, PRIVATE_HOST, REST_HOST)
 
 TICK = ACT  # seconds between two looks at the clock
 BUSY = 0.02  # seconds at most that the market moves on before the connections have their turn
-LATE = 1.0  # seconds that the market may be behind before its time slips
+LATE = 5.0  # seconds that the market may be behind before its time slips
 HEARTBEAT_SECONDS = 1.0
 IDLE_SECONDS = 60.0  # a connection lives with nothing subscribed and nothing asked
 REQIDS = 2**64

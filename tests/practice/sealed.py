@@ -102,12 +102,12 @@ def replace_files(folder: Path) -> None:
         "/etc/hosts": "".join(f"{address} {name}\n" for name, address in names.items()),
         "/etc/resolv.conf": "nameserver 127.0.0.1\n",  # where nobody answers
     }
-    services = Path("/etc/nsswitch.conf")
-    if services.exists():
-        texts[str(services)] = re.sub("(?m)^hosts:.*", "hosts: files", services.read_text())
-    for path, text in texts.items():
+    services = Path("/etc/nsswitch.conf")  # not on Alpine
+    text = services.read_text() if services.exists() else ""
+    texts[str(services)] = re.sub("(?m)^hosts:.*", "hosts: files", text)
+    for path in filter(os.path.exists, texts):
         source = folder / Path(path).name
-        source.write_text(text)
+        source.write_text(texts[path])
         bind(source, path)
 
 

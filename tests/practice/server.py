@@ -24,7 +24,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from practice.protocol import HOSTS, REST_HOST, TICK, Link, Practice
+from practice.protocol import BUSY, HOSTS, REST_HOST, TICK, Link, Practice
 
 Item = TypeVar("Item")
 Address = tuple[str, int]
@@ -32,7 +32,9 @@ Address = tuple[str, int]
 CHUNK = 65536
 MOST_CONNECTING = 1000  # that wait to be accepted
 MOST_ASKED = 1000  # messages of a client that wait to be answered, the rest in its own socket
-MOST_UNREAD = 4_000_000  # bytes that wait for a client, which is then cut off
+MOST_UNREAD = 10_000_000  # bytes that wait for a client, which is then cut off
+EXTRA = 400  # bytes that a waiting message takes besides its own
+NARROW = 200_000  # bytes that the system holds for a connection
 AWAY = "{path} is not in the practice exchange, which has v1 only, at /\n"
 ANYWHERE: dict[str, Address] = dict.fromkeys(HOSTS, ("127.0.0.1", 0))
 
@@ -88,7 +90,7 @@ class Wire:
     def send(self, texts: list[str]) -> None:
         """Send messages; a client that leaves too much unread is cut off."""
         for text in texts:
-            self.later(partial(self.ws.send, text), len(text))
+            self.later(partial(self.ws.send, text), len(text) + EXTRA)
         if self.unread + self.ws.transport.get_write_buffer_size() > MOST_UNREAD:
             self.reset()
 
@@ -131,15 +133,11 @@ async def first(*works: Awaitable[None]) -> None:
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on bytes until there are no more; a connection that breaks off is broken off."""
-    try:
-        while data := await reader.read(CHUNK):
-            writer.write(data)
-            await writer.drain()
-    except ConnectionError:
-        reset(writer.transport)
-    finally:
-        writer.close()
+    """Pass on bytes until there are no more."""
+    while data := await reader.read(CHUNK):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
 @contextlib.contextmanager
@@ -181,11 +179,11 @@ class Server:
         await self.running.aclose()
 
     async def keep_time(self) -> None:
-        """Let the exchange's time pass; while it is behind, the connections come between."""
+        """Let the exchange's time pass; where it is behind, half of the time is others'."""
         with seen():
             while True:
                 behind = self.practice.tick()
-                await asyncio.sleep(0 if behind else TICK)
+                await asyncio.sleep(BUSY if behind else TICK)
 
     async def open_websocket(self, host: str, *address: Any) -> Address:
         """Open a host for WebSockets, and return its address."""
@@ -270,14 +268,27 @@ class Server:
                 writer.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
                 return
             inner_reader, inner = await asyncio.open_connection(*self.addresses[host])
+            narrow(inner.get_extra_info("socket"))
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            await asyncio.gather(pump(reader, inner), pump(inner_reader, writer))
+            try:
+                await asyncio.gather(pump(reader, inner), pump(inner_reader, writer))
+            except ConnectionError:  # what breaks off on one side is broken off on the other
+                reset(inner.transport)
+                reset(writer.transport)
 
 
 def address_of(server: Any) -> Address:
-    """Return where a server listens."""
-    host, port = next(iter(server.sockets)).getsockname()
+    """Return where a server listens, and make its connections narrow."""
+    (sock,) = server.sockets
+    narrow(sock)
+    host, port = sock.getsockname()
     return host, port
+
+
+def narrow(sock: Any) -> None:
+    """Let the system hold little on a connection's way: who doesn't read is soon found out."""
+    for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+        sock.setsockopt(socket.SOL_SOCKET, option, NARROW)
 
 
 async def receive(
