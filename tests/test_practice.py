@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from datetime import datetime, timezone
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -624,6 +625,19 @@ def test_no_reply() -> None:
     assert peer.end == "silence"
     assert len(peer.sent) == 1
     assert len(floor.practice.account.open) == 1
+
+
+def test_deadline() -> None:
+    """A deadline goes by the client's clock, however fast the market is."""
+    floor = Floor(speed=20)
+    floor.wait(10)
+
+    def after(seconds: float) -> str:
+        return datetime.fromtimestamp(floor.clock.now + seconds, timezone.utc).isoformat()
+
+    ok, over = floor.private(order(deadline=after(5)), order(deadline=after(-1)))
+    assert ok["status"] == "ok"
+    assert over["errorMessage"] == "EService:Deadline elapsed"
 
 
 def test_unavailable() -> None:

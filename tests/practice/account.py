@@ -504,8 +504,11 @@ class Counter:
 class Account:
     """Somebody's balances, orders and trades, and the requests that change them."""
 
-    def __init__(self, market: Market, seed: int = 0) -> None:
+    def __init__(
+        self, market: Market, seed: int = 0, clock: Callable[[], float] | None = None
+    ) -> None:
         self.market = market
+        self.clock = clock or (lambda: market.now)  # the clients', which deadlines go by
         self.random = random.Random(f"{seed} account")
         self.balances = {asset: Decimal(amount) for asset, amount in BALANCES.items()}
         self.open: dict[str, Order] = {}
@@ -715,7 +718,7 @@ class Account:
         check(request, "ordertype", "type", "pair", "volume")
         book = self.find_book(request["pair"])
         check_together(request)
-        check_deadline(request, self.market.now)
+        check_deadline(request, self.clock())
         if request.get("cl_ord_id") in [order.cl_ord_id for order in self.open.values()]:
             raise invalid("cl_ord_id")
         timeinforce, expires = read_time(request, self.market.now)
@@ -759,7 +762,7 @@ class Account:
         """Change an order's volume or price in place; only a smaller volume keeps its turn."""
         kind = "cl_ord_id" if "cl_ord_id" in request else "txid"
         check(request, kind)
-        check_deadline(request, self.market.now)
+        check_deadline(request, self.clock())
         (order,) = self.find(request[kind], kind)
         if {"volume", "limit_price", "post_only"}.isdisjoint(request):
             raise invalid("volume")

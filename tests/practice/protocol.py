@@ -7,7 +7,7 @@ sent. All of it happens in one thread.
 
 Faults are switched on by name. The exchange's own time passes at a speed of its own, and so do
 candles, orders' expiry, the rate counter and cancelAllOrdersAfter; heartbeats, the idle
-connection's end, tokens and faults are in the client's seconds.
+connection's end, deadlines, tokens and faults are in the client's seconds.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ class Practice:
         self.slipped = 0.0  # seconds that the market has left out
         self.random = random.Random(f"{seed} connections")
         self.market = Market(seed, self.start)
-        self.account = Account(self.market, seed)
+        self.account = Account(self.market, seed, clock)
         self.tokens = Tokens(token_life, clock, seed)
         self.tokens.renew(token)
         self.nonce = -1
