@@ -136,16 +136,23 @@ def test_tab(shell: Shell, name: str) -> None:
 
 def test_options() -> None:
     """The table of options has every option, and no other."""
-    before = README[: README.index("## The token")]
-    [table] = re.findall(r"\| option \| does \|\n\|---\|---\|\n((?:\|.*\n)+?)\n", before)
+    section = README[README.index("## Usage") : README.index("## The token")]
+    [table] = re.findall(r"\| option \| does \|\n\|---\|---\|\n((?:\|.*\n)+?)\n", section)
     columns = " ".join(row.split("|")[1] for row in table.splitlines())
     options = {option for action in build_parser()._actions for option in action.option_strings}
     assert set(re.findall(r"(?<![\w-])--?[\w-]+", columns)) == options
 
 
 def test_statuses() -> None:
-    """The table of exit statuses has every one."""
-    assert set(map(int, re.findall(r"^\| (\d+) \|", README, re.MULTILINE))) == set(STATUSES)
+    """The list of exit statuses has every one."""
+    assert list(map(int, re.findall(r"^- \*\*(\d+)\*\*: ", README, re.MULTILINE))) == list(STATUSES)
+
+
+def test_links() -> None:
+    """Every link within the page leads to one of its headings."""
+    headings = re.findall(r"^##+ (.*)$", README, re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]*)\)", README)) <= anchors
 
 
 def test_transcript(shell: Shell) -> None:
