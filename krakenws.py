@@ -46,10 +46,11 @@ CLOSE_SECONDS = 0.25  # how long the exchange's half of a closing handshake is w
 STUCK_SECONDS = 0.3  # how long, once the run is to end, an output that blocks is waited for
 
 # Kraken bans an address for ten minutes that connects more than 150 times in ten minutes
-# (https://docs.kraken.com/api/docs/guides/spot-ws-intro). The waits between short connections
-# double, from the second one's FIRST_DELAY: some 45 at the most, so that three share an address.
+# (https://docs.kraken.com/api/docs/guides/spot-ws-intro). Between connections that live less than
+# STEADY_SECONDS the wait doubles, from FIRST_DELAY at the least: some 45 connections at the most,
+# so that three processes may share an address.
 FIRST_DELAY, LAST_DELAY = 1.0, 60.0  # seconds
-STEADY_SECONDS = 60.0  # a connection that lived as long is no short one
+STEADY_SECONDS = 60.0
 
 DONE, FAILED, UNKNOWN, TIMED_OUT = 0, 1, 3, 124
 STATUSES = {
@@ -60,12 +61,12 @@ STATUSES = {
 }
 FATE = "The request was sent and its fate is unknown: it may be live, look before sending it again"
 
-CLOSE_FRAME, PONG_FRAME, NORMAL_CLOSURE = 8, 10, b"\x03\xe8"  # RFC 6455, 5.2 and 7.4.1
+CLOSE_FRAME, NORMAL_CLOSURE = 8, b"\x03\xe8"  # RFC 6455, 5.2 and 7.4.1
 CHUNK_BYTES = 65536  # that are read at once
 
 INTEGER = r"-?(0|[1-9][0-9]*)"
 SCALAR = INTEGER + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false"
-XSTOCK = r"([A-Z][A-Z.]*x)(/(?s:.*))"
+XSTOCK = r"([A-Z][A-Z.]*x)(/(?s:.*))"  # TSLAx/USD
 
 SIGNALS = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run politely
 
@@ -129,9 +130,10 @@ BOOLEANS = {"reduce_only", "margin", "post_only"}  # parameters of requests
 
 REFUSALS = ("pingStatus", "subscriptionStatus")  # name no endpoint, and yet can refuse a request
 ACCEPTED = ("ok", "subscribed")
-# Errors of a service that failed. Nothing says that such an order is not live; all other errors
-# are refusals. https://docs.kraken.com/api/docs/guides/spot-errors
-BROKEN = "EService:(Unavailable|Busy|Timeout|Deadline elapsed)|EGeneral:Internal error"
+# Errors of a service that failed, where nothing says that an order is not live. All others are
+# refusals, and so is a market in cancel_only or post_only mode.
+# https://docs.kraken.com/api/docs/guides/spot-errors
+BROKEN = "EService:(?! ?Market in )|EGeneral:Internal error"
 
 
 def usage() -> str:
@@ -245,7 +247,7 @@ def pair_name(word: str) -> str:
 def split_words(row: Row, words: list[str]) -> tuple[list[str], list[str]]:
     """Return the pairs of a market feed and the name=value words, or raise Failure."""
     if "pair" not in row.each:
-        # The original pings whatever else it is told.
+        # A word without = is refused later, but for ping, which ignores it as in the original.
         return [], [word for word in words if "=" in word or row.url == PRIVATE]
     named = [word for word in words if "=" in word]
     numbers = [word for word in words if word.isdecimal()]
@@ -321,7 +323,7 @@ class Signals:
     writing = False  # a line, which is cut short only when it is stuck
 
     def install(self, limit: float) -> None:
-        """Take over the signals that weren't ignored at the start; SIGALRM comes in LIMIT s."""
+        """Take over the signals not ignored at the start; SIGALRM comes in LIMIT s, never at 0."""
         signal.signal(signal.SIGALRM, self.handle)
         signal.setitimer(signal.ITIMER_REAL, limit)  # before another signal sets it in its own way
         for number in SIGNALS:
@@ -349,29 +351,29 @@ class Signals:
         self.waiting = False
 
 
-def read_token(options: argparse.Namespace) -> str:
+def read_token(options: argparse.Namespace, signals: Signals) -> str:
     """Return the token: the first line with text of where OPTIONS say, or raise Failure."""
     if options.token_command is not None:
-        return token_from_command(options.token_command, options.idle_timeout)
+        return token_from_command(options.token_command, options.idle_timeout, signals)
     # The current directory's or else the script's, because people and cron need one each. One that
     # is there, if only as a link, is not passed over for the other: that may be another account's.
     beside = os.path.join(os.path.dirname(os.path.realpath(__file__)), TOKEN_FILE)
-    file = TOKEN_FILE if os.path.lexists(TOKEN_FILE) else beside
+    name = TOKEN_FILE if options.token_file is None else options.token_file
+    file = beside if options.token_file is None and not os.path.lexists(name) else name
     try:
-        with open(options.token_file or file, encoding="utf-8-sig") as lines:
+        with signals, open(file, encoding="utf-8-sig") as lines:
             return next(filter(None, map(str.strip, lines)))
     except (OSError, ValueError, StopIteration):
-        name = options.token_file or TOKEN_FILE
         raise Failure(f"WebSocket authentication token missing ({name})") from None
 
 
-def token_from_command(command: str, limit: float) -> str:
+def token_from_command(command: str, limit: float, signals: Signals) -> str:
     """Return the token that a shell command prints within LIMIT seconds, or raise Failure."""
-    import subprocess
+    import subprocess  # outside of the wait: an import may swallow what is raised in it
 
     try:
-        # The command is the user's own.
-        output = subprocess.check_output(command, shell=True, timeout=limit or None)  # noqa: S602
+        with signals:  # the command is the user's own
+            output = subprocess.check_output(command, shell=True, timeout=limit or None)  # noqa: S602
         return next(filter(None, map(str.strip, output.decode().splitlines())))
     except subprocess.CalledProcessError as error:
         problem = f"ended with status {error.returncode}"
@@ -388,21 +390,19 @@ def check_library() -> None:
         # PyPI's package "websocket" has a WebSocket as well, but no such exception.
         from websocket import WebSocketTimeoutException, __version__  # noqa: F401
 
-        old = tuple(map(int, __version__.split(".")[:2])) < (1, 8)
+        old = tuple(map(int, re.findall("[0-9]+", __version__)[:2])) < (1, 8)
         problem = f"{__version__} is too old" if old else ""
     except Exception:  # whatever else is called websocket may fail in any way
         problem = "is missing, or another package called websocket is in its place"
     if problem:
-        import shlex
+        from shlex import quote
 
-        install = (
-            f"{shlex.quote(sys.executable or 'python3')} -m pip install 'websocket-client>=1.8'"
-        )
-        raise Failure(f"websocket-client {problem}: {install}")
+        install = "-m pip install 'websocket-client>=1.8'"
+        raise Failure(f"websocket-client {problem}: {quote(sys.executable or 'python3')} {install}")
 
 
 class Connection(io.RawIOBase):
-    """A WebSocket, and the raw stream that its library reads from. It fails by any exception."""
+    """A WebSocket, and the raw stream that its library reads. Any Exception: it is lost."""
 
     def __init__(self, url: str, limit: float, signals: Signals) -> None:
         """Open it. LIMIT, in seconds, goes for this as for every later wait; 0 is eleven days."""
@@ -427,7 +427,6 @@ class Connection(io.RawIOBase):
             raise self.error
         # Large reads, instead of three for each message: undocumented, and a fifth of the time
         ws.frame_buffer.recv = io.BufferedReader(self, CHUNK_BYTES).read
-        ws.pong = self.pong
         # close() answers the exchange's close frame: at once, a failure would hide the reason in it
         ws.send_close = lambda: None
 
@@ -448,28 +447,20 @@ class Connection(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill BUFFER with what comes before the deadline, and return how much that is."""
-        # At least a millisecond: 0 would be no wait at all.
-        self.ws.settimeout(max(self.deadline - time.monotonic(), 0.001))
         try:
-            with self.signals:
-                size: int = self.ws.sock.recv_into(buffer)
-        except socket.timeout:
+            self.ws.settimeout(self.deadline - time.monotonic())  # a ValueError once it is over
+            size: int = self.ws.sock.recv_into(buffer)
+        except (socket.timeout, ValueError):
             raise ConnectionError(f"nothing received for {self.limit:g} seconds") from None
         if not size:  # at the end, where the library would ask again for ever
             raise ConnectionError("Connection to remote host was lost.")
         return size
 
-    def pong(self, data: bytes) -> None:
-        """Answer a ping, within a wait: the exchange may read nothing."""
-        with self.signals:
-            self.ws.send(data, PONG_FRAME)
-
     def receive(self) -> bytes:
         """Return the next message, which has LIMIT seconds from now to come, or raise."""
         self.deadline = time.monotonic() + self.limit
-        if self.signals.stop:  # also where so much has been read that there is nothing to wait for
-            raise self.signals.stop
-        opcode, data = self.ws.recv_data()
+        with self.signals:
+            opcode, data = self.ws.recv_data()
         if opcode == CLOSE_FRAME:
             code = str(int.from_bytes(data[:2], "big")) if data else "closed without a code"
             raise ConnectionError(f"{code} {data[2:].decode(errors='replace')}")
@@ -479,15 +470,13 @@ class Connection(io.RawIOBase):
 
     def hang_up(self) -> None:
         """Close as the protocol has it, without waiting long for the other side."""
-        deadline = time.monotonic() + CLOSE_SECONDS
+        self.deadline = time.monotonic() + CLOSE_SECONDS
         # Not websocket-client's own close(), which waits on while anything at all trickles in.
         with contextlib.suppress(Exception):
             self.ws.settimeout(CLOSE_SECONDS)
             self.ws.send(NORMAL_CLOSURE, CLOSE_FRAME)
-            while (left := deadline - time.monotonic()) > 0:
-                self.ws.settimeout(left)
-                if not self.ws.sock.recv(CHUNK_BYTES):
-                    break
+            while self.readinto(bytearray(CHUNK_BYTES)):  # raises at the end, and at the deadline
+                pass
         self.ws.shutdown()
 
 
@@ -527,8 +516,8 @@ class Outcome:
     @property
     def certain(self) -> bool:
         """Whether it is known what became of it."""
-        many = self.whole or self.accepted + len(self.errors) > self.due
-        contradicted = many and self.accepted and self.errors
+        too_many = self.whole or self.accepted + len(self.errors) > self.due
+        contradicted = too_many and self.accepted and self.errors
         return self.complete and not contradicted and not (self.broken and self.row.trading)
 
 
@@ -554,11 +543,12 @@ class Output:
     def say(self, sentence: str) -> None:
         """Write a sentence to stdout, or to stderr with --raw or once stdout is lost."""
         line = sentence.encode("utf-8", "backslashreplace")
-        # A stream that was closed at the start may be a number of something else by now.
-        usable = {1: not (self.options.raw or self.lost), 2: sys.stderr is not None}
-        for descriptor in filter(usable.get, usable):
-            with contextlib.suppress(Failure, Stop):
-                return self.write(line, descriptor)
+        with contextlib.suppress(Failure, Stop):
+            if not (self.lost or self.options.raw):
+                return self.write(line)
+        with contextlib.suppress(Failure, Stop):
+            if sys.stderr is not None:  # else 2 may be the number of something else
+                self.write(line, 2)
         return None
 
     def write(self, line: bytes, descriptor: int = 1) -> None:
@@ -577,7 +567,7 @@ class Output:
             self.lost = self.lost or descriptor == 1
             if isinstance(error, BrokenPipeError):
                 raise Stop(signal.SIGPIPE) from None
-            stuck = ", while its reader was stuck: its last line is cut"
+            stuck = ", while its reader was stuck: the last line is cut or missing"
             words = f"{error}{stuck if isinstance(error, Stop) else ''}"
             raise Failure(f"stdout can't be written ({words})") from None
         finally:
@@ -607,7 +597,7 @@ class Run:
     stage = "connection"  # in the original's words
     sent = False
     data = 0  # messages of a feed
-    live = False  # whether a feed has ever brought data or an accepted subscription
+    subscribed = False  # whether a subscription was ever accepted
 
     def __init__(self) -> None:
         self.options = argparse.Namespace()
@@ -635,8 +625,7 @@ class Run:
         name, *words = self.options.words
         token = MASK
         if self.row.url == PRIVATE and not self.options.dry_run:
-            with self.signals:
-                token = read_token(self.options)
+            token = read_token(self.options, self.signals)
             self.output.hide(token)
         return build_request(name, words, token)
 
@@ -651,6 +640,7 @@ class Run:
                 request = request or self.prepare()  # anew, with a fresh token
                 return self.converse(request)
             except Exception as error:
+                # A token that can't be had may come yet, but not an output or a subscription.
                 if reconnect is None or (request and isinstance(error, Failure)):
                     raise
                 sentence = self.explain(error)
@@ -659,7 +649,11 @@ class Run:
 
             wait = delay * uniform(0.8, 1.2)  # noqa: S311 - lest all clients come back at once
             now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            self.output.say(f"{now} {sentence}\nConnecting again in {wait:.1f} seconds")
+            loss = f"{now} {sentence}\nConnecting again in {wait:.1f} seconds"
+            if self.options.raw:
+                self.output.say(loss)
+            else:  # what can't be written ends the run: nobody reads what would come
+                self.output.write(loss.encode("utf-8", "backslashreplace"))
             with self.signals:
                 time.sleep(wait)
             request = None
@@ -703,10 +697,11 @@ class Run:
         if self.stage == "connection":  # the greeting, which answers nothing
             return
         self.outcome.note(event)
-        self.live = self.live or self.outcome.accepted > 0
+        self.subscribed = self.subscribed or self.outcome.accepted > 0
         if self.row.feed and self.outcome.complete and not self.outcome.accepted:
             self.stage = "subscription/request"
             error = ConnectionError(self.outcome.words)
+            # Where a service failed, another connection may help; a refusal is the end.
             raise error if self.outcome.broken else Failure(self.explain(error))
 
     def explain(self, end: BaseException | None) -> str:
@@ -727,7 +722,7 @@ class Run:
         """Return the exit status, as the README has it, and what to say; END cut the run short."""
         sentence = self.explain(end)
         stop = end.args[0] if isinstance(end, Stop) else None
-        live = self.live or self.data > 0
+        live = self.subscribed or self.data > 0
         if self.sent and not self.row.feed and self.outcome.certain:
             return FAILED if self.outcome.errors else DONE, sentence if self.output.lost else ""
         if self.sent and self.row.trading:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import re
@@ -75,7 +76,7 @@ def messages(why: str) -> str:
 
 def cut(stopped_by: str) -> str:
     """Return the sentence for a line that was stuck when the run had to end."""
-    stuck = "while its reader was stuck: its last line is cut"
+    stuck = "while its reader was stuck: the last line is cut or missing"
     return f"stdout can't be written (stopped by {stopped_by}, {stuck})\n"
 
 
@@ -279,6 +280,8 @@ class TestStatus:
                     "EService:Deadline elapsed",
                     "EGeneral:Internal error",
                     "EGeneral:Internal error:7",
+                    "EService: Unavailable",
+                    "EService:Anything else",
                 )
             ],
             *[
@@ -668,10 +671,11 @@ class TestConnection:
             pytest.param(frame(b"", Opcode.PING), id="pings"),
             pytest.param(frame(b"", Opcode.PONG), id="pongs"),
             pytest.param(b"x", id="bytes of a frame that never ends"),
+            pytest.param(frame(b"", Opcode.CONT, False) * 1000, id="a message that never ends"),
         ],
     )
     def test_dead_but_not_silent(self, client: Client, life: bytes) -> None:
-        """Only a message is life: what else trickles in keeps no dead stream."""
+        """Only a whole message is life: what else comes, slowly or fast, keeps no dead stream."""
 
         def script(peer: Peer) -> None:
             peer.greet()
@@ -679,8 +683,11 @@ class TestConnection:
             peer.send(SUBSCRIBED)
             if life == b"x":
                 peer.sock.sendall(frame("x" * 1_000_000)[:20])
+            if len(life) > 1000:
+                peer.sock.sendall(frame("[", fin=False))
             while True:  # until the client has gone
-                peer.receive(timeout=0.05)
+                if len(life) < 1000:
+                    peer.receive(timeout=0.05)
                 peer.sock.sendall(life)
 
         client.exchange.script = script
@@ -1213,10 +1220,12 @@ class TestToken:
 
     def test_token_file(self, client: Client) -> None:
         """--token-file names another file."""
-        (client.folder / "WS_Token").rename(client.folder / "other")
+        (client.folder / "other").write_text(TOKEN)
+        (client.folder / "WS_Token").write_text("another account's")
         assert client.run("cancelAll", "-C1", "--token-file", "other").status == 0
-        missing = client.run("cancelAll", "--token-file", "nowhere")
-        assert missing == (1, "WebSocket authentication token missing (nowhere)\n", "")
+        for name in ("nowhere", ""):  # which a script may have from a variable that isn't set
+            missing = client.run("cancelAll", "--token-file", name)
+            assert missing == (1, f"WebSocket authentication token missing ({name})\n", "")
 
     def test_token_from_stdin(self, client: Client) -> None:
         """--token-file takes what isn't a file, too."""
@@ -1686,6 +1695,23 @@ class TestReconnect:
         process.stop_reading()
         assert process.end() == (0, "", "")
 
+    def test_nobody_reads_of_losses(self, client: Client) -> None:
+        """It doesn't dial on for a reader that has left while the exchange is down."""
+
+        def script(peer: Peer) -> None:
+            peer.greet()
+            peer.receive()
+            peer.send(SUBSCRIBED, DATA)
+            client.barrier.wait()
+
+        client.exchange.script = script
+        process = client.start("ticker", "XBT/USD", "--reconnect", "0.01")
+        process.read_until(DATA)
+        client.exchange.refusals = itertools.repeat(Refusal(503))
+        process.stop_reading()
+        client.barrier.wait()
+        assert process.end() == (0, "", "")
+
 
 class TestPackage:
     """websocket-client missing or too old, or something else in its place."""
@@ -1702,6 +1728,11 @@ class TestPackage:
                 "__version__, WebSocketTimeoutException = '1.2.3', OSError",
                 "1.2.3 is too old",
                 id="old",
+            ),
+            pytest.param(
+                "__version__, WebSocketTimeoutException = '1.7rc1', OSError",
+                "1.7rc1 is too old",
+                id="old, and not a number",
             ),
         ],
     )
