@@ -62,7 +62,7 @@ STATUSES = {
 FATE = "The request was sent and its fate is unknown: it may be live, look before sending it again"
 
 CLOSE_FRAME, NORMAL_CLOSURE = 8, b"\x03\xe8"  # RFC 6455, 5.2 and 7.4.1
-CHUNK_BYTES = 65536  # that are read at once
+CHUNK_BYTES = 16384  # that are read at once: a TLS record
 
 INTEGER = r"-?(0|[1-9][0-9]*)"
 SCALAR = INTEGER + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false"

@@ -27,7 +27,7 @@ from pathlib import Path
 
 from practice.authority import Authority
 from practice.protocol import API_KEY, API_SECRET, FAULTS, Practice, parse_fault
-from practice.replay import Replay
+from practice.replay import Replay, read_messages
 from practice.sealed import ADDRESSES, seal
 from practice.server import ANYWHERE, Server
 
@@ -45,7 +45,7 @@ def make_server(options: argparse.Namespace, authority: Authority) -> Server:
     )
     addresses = ADDRESSES if options.sealed else ANYWHERE
     common = practice, authority.context(), addresses, options.latency / 1000
-    return Replay(options.replay, options.pace, *common) if options.replay else Server(*common)
+    return Replay(options.messages, options.pace, *common) if options.replay else Server(*common)
 
 
 def introduce(options: argparse.Namespace, folder: Path) -> None:
@@ -54,7 +54,7 @@ def introduce(options: argparse.Namespace, folder: Path) -> None:
     (folder / "api_secret").write_text(API_SECRET)
     faults = ", ".join(dict(map(parse_fault, options.fault))) or "none"
     print(
-        "This is the practice exchange: no network, no account, no money."
+        "This is the practice exchange: no network, no real account, no real money."
         f" Seed {options.seed}, faults: {faults}.\n"
         f"Its token is the first line of {TOKEN_FILE}: copy that file to WS_Token.\n"
         f"Its API key and secret, for fresh tokens, are in {folder}/api_key and api_secret.",
@@ -104,8 +104,10 @@ def parse_options() -> argparse.Namespace:
         del options.command[0]
     if not options.command:
         parser.error("no command to run")
-    if options.replay and not options.replay.is_file():
-        parser.error(f"{options.replay} is no file")
+    try:
+        options.messages = read_messages(options.replay) if options.replay else []
+    except (OSError, ValueError) as error:
+        parser.error(f"{options.replay} is no recording ({error})")
     if min(options.speed, options.token_life) <= 0 or options.latency < 0:
         parser.error("--speed and --token-life are greater than 0, and --latency isn't less")
     try:

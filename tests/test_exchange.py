@@ -26,6 +26,7 @@ PYTHON = [sys.executable, "-c"]
         pytest.param(["--", *PYTHON, "raise SystemExit(7)"], 7, id="behind two dashes"),
         pytest.param([], 2, id="no command"),
         pytest.param(["--replay", "/nowhere", "true"], 2, id="no such recording"),
+        pytest.param(["--replay", sys.executable, "true"], 2, id="a recording that is no text"),
         pytest.param(["--speed", "0", "true"], 2, id="no time"),
         pytest.param(["--latency", "-1", "true"], 2, id="answers before questions"),
         pytest.param(["/nowhere/nothing"], 127, id="no such command"),

@@ -12,6 +12,12 @@ from practice.protocol import HEARTBEAT, compact
 from practice.server import Server, first, seen
 
 
+def read_messages(recording: Path) -> list[str]:
+    """Return the messages of a recording, or raise OSError, or ValueError where it is no text."""
+    *messages, rest = recording.read_bytes().decode().split("\n")
+    return [*messages, rest] if rest else messages
+
+
 class Replay(Server):
     """An exchange that sends a recording, one message a line, once a request has come.
 
@@ -19,10 +25,9 @@ class Replay(Server):
     has: PACE is how many seconds to wait at each, 0 to send everything at once.
     """
 
-    def __init__(self, recording: Path, pace: float, *arguments: Any, **options: Any) -> None:
+    def __init__(self, messages: list[str], pace: float, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        *self.messages, rest = recording.read_bytes().decode().split("\n")
-        self.messages += [rest] if rest else []
+        self.messages = messages
         self.pace = pace
 
     async def serve(self, _: str, ws: ServerConnection) -> None:

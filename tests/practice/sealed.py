@@ -8,6 +8,7 @@ Nothing outside changes, and it takes no more than a user's own rights.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -128,4 +129,5 @@ def bundles(program: str) -> Iterator[str]:
     """Yield the bundles of this Python's OpenSSL, and of certifi beside the programs in reach."""
     yield ssl.get_default_verify_paths().openssl_cafile
     for folder in {os.path.dirname(program), *os.get_exec_path()}:
-        yield from map(str, Path(folder).absolute().parent.glob(CERTIFI))
+        with contextlib.suppress(PermissionError):  # then we can't run what is there, either
+            yield from map(str, Path(folder).absolute().parent.glob(CERTIFI))
