@@ -691,8 +691,8 @@ class TestConnection:
                 peer.sock.sendall(life)
 
         client.exchange.script = script
-        result = client.run("ticker", "XBT/USD", "--idle-timeout", "1", "-rq")
-        assert result == (1, "", messages("nothing received for 1 seconds"))
+        result = client.run("ticker", "XBT/USD", "--idle-timeout", "2", "-rq")
+        assert result == (1, "", messages("nothing received for 2 seconds"))
 
     def test_no_idle_timeout(self, client: Client) -> None:
         """--idle-timeout 0 waits for ever."""
@@ -875,7 +875,7 @@ class TestSignals:
         blocked = {signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
         result = client.run(
             "addOrder",
-            "-rqW1",
+            "-rq",
             preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, blocked),
         )
         assert result == (3, "", request(TIMED_OUT) + FATE)
