@@ -37,7 +37,7 @@ PUBLIC = "wss://ws.kraken.com/"
 PRIVATE = "wss://ws-auth.kraken.com/"
 
 TOKEN_FILE = "WS_Token"  # noqa: S105 - a name, not a secret
-MASK = "***"  # what is printed in the token's place
+MASK = b"***"  # what is printed in the token's place
 
 ANSWER_SECONDS = 3.0  # ping and requests: the whole run, connecting included
 IDLE_SECONDS = 30.0  # the exchange sends a heartbeat a second: silence means a dead link
@@ -219,6 +219,8 @@ def parse_options(argv: list[str], options: argparse.Namespace) -> str:
     parser = build_parser()
     parser.parse_intermixed_args(argv[:end], options)
     options.words = [*options.words, *argv[end + 1 :]] or ["ping"]
+    # Never without a limit: within a write that blocks OpenSSL doesn't let Python see signals.
+    options.idle_timeout = options.idle_timeout or MOST_SECONDS
     name = options.words[0]
     for word in options.words:
         if word.encode(errors="ignore").decode() != word:
@@ -373,7 +375,7 @@ def token_from_command(command: str, limit: float, signals: Signals) -> str:
 
     try:
         with signals:  # the command is the user's own
-            output = subprocess.check_output(command, shell=True, timeout=limit or None)  # noqa: S602
+            output = subprocess.check_output(command, shell=True, timeout=limit)  # noqa: S602
         return next(filter(None, map(str.strip, output.decode().splitlines())))
     except subprocess.CalledProcessError as error:
         problem = f"ended with status {error.returncode}"
@@ -405,14 +407,13 @@ class Connection(io.RawIOBase):
     """A WebSocket, and the raw stream that its library reads. Any Exception: it is lost."""
 
     def __init__(self, url: str, limit: float, signals: Signals) -> None:
-        """Open it. LIMIT, in seconds, goes for this as for every later wait; 0 is eleven days."""
+        """Open it. LIMIT, in seconds and not 0, goes for this as for every later wait."""
         from websocket import WebSocket
 
         # UTF-8 would be checked in pure Python: receive does it. The locks are for many threads.
         ws: Any = WebSocket(skip_utf8_validation=True, enable_multithread=False)
         self.ws = ws
-        # Never without a limit: within a write that blocks OpenSSL doesn't let Python see signals.
-        self.limit = limit = limit or MOST_SECONDS
+        self.limit = limit
         self.signals = signals
         self.deadline = 0.0  # in monotonic seconds
         self.error: Exception | None = None
@@ -554,7 +555,7 @@ class Output:
     def write(self, line: bytes, descriptor: int = 1) -> None:
         """Write a line, now; raise Stop where its reader has left, Failure where it can't be."""
         for secret in self.secrets:
-            line = line.replace(secret, MASK.encode())
+            line = line.replace(secret, MASK)
         rest = line + b"\n"
         self.signals.writing = True
         try:
@@ -623,7 +624,7 @@ class Run:
     def prepare(self) -> dict[str, Any]:
         """Return the request that the command line asks for, or raise Failure."""
         name, *words = self.options.words
-        token = MASK
+        token = MASK.decode()
         if self.row.url == PRIVATE and not self.options.dry_run:
             token = read_token(self.options, self.signals)
             self.output.hide(token)

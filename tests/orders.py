@@ -76,6 +76,7 @@ class Proof:
         self.random = random.Random(f"{seed} {fault}")
         self.practice = Practice(seed, token=PRACTICE_TOKEN, faults=fault.split())
         self.authority = authority
+        (self.recipe,) = RECIPE.findall((ROOT / "README.md").read_text())
         self.books: dict[str, Order] = {}  # by volume: each order has one of its own
         self.practice.account.on_order.append(self.book)
         self.folder = Path(tempfile.mkdtemp(dir=authority.bundle.parent))
@@ -90,9 +91,8 @@ class Proof:
         """Place an order as the README does it, and return what is said and the status."""
         if "drop" in self.practice.faults:  # those of the orders under way as well
             self.practice.faults["drop"] = self.random.uniform(0, LONGEST_DROP)
-        (recipe,) = RECIPE.findall((ROOT / "README.md").read_text())
         order = f"pair=XBT/USD type=buy volume={self.volume(number)} {KINDS[number % 2]}"
-        command = ["bash", "-euo", "pipefail", "-c", f"{recipe}place {order}"]
+        command = ["bash", "-euo", "pipefail", "-c", f"{self.recipe}place {order}"]
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         process = subprocess.run(
             command,
