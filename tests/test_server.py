@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import websocket
 from conftest import PATIENCE
+from practice.authority import Authority
 from practice.protocol import HOSTS, PRACTICE_TOKEN, TOKEN_PATH, Link, Practice
 from practice.server import Line, Server
 from scripted import running
@@ -103,6 +104,28 @@ def test_a_client_that_never_reads(server: Server, monkeypatch: pytest.MonkeyPat
             all(map(deaf.send, requests))  # which return how much
         other.send(PING)
         assert other.recv() == PONG
+
+
+def test_a_connection_that_is_just_lost(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is still sent to it, or broken off, is nothing wrong."""
+    late = []
+
+    def leave(link: Link) -> None:
+        link.wire.send([PONG])
+        link.wire.reset()
+        late.append(link)
+
+    monkeypatch.setattr(Link, "leave", leave)
+    with running(Server(Practice(), authority.context())) as server:
+        address, port = server.addresses[PUBLIC]
+        trust = {"ca_certs": str(authority.bundle), "server_hostname": PUBLIC}
+        ws: Any = websocket.create_connection(f"wss://{address}:{port}", sslopt=trust)
+        ws.recv()
+        ws.shutdown()
+    assert late
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_what_goes_wrong_is_seen(

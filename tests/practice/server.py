@@ -66,10 +66,9 @@ class Line(Generic[Item]):
 
 def reset(transport: Any) -> None:
     """Break a connection off with a TCP reset."""
-    with contextlib.suppress(OSError):
-        transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
+    if sock := transport.get_extra_info("socket"):  # which one that is lost may have no more
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 
 
@@ -89,6 +88,8 @@ class Wire:
 
     def send(self, texts: list[str]) -> None:
         """Send messages; a client that leaves too much unread is cut off."""
+        if not self.ws.transport.get_extra_info("socket"):
+            return  # lost just now: a TLS transport before Python 3.11 fails to tell what it holds
         for text in texts:
             self.later(partial(self.ws.send, text), len(text) + EXTRA)
         if self.unread + self.ws.transport.get_write_buffer_size() > MOST_UNREAD:
