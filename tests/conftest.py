@@ -38,6 +38,9 @@ settings.register_profile("default", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+# A shell makes what a script starts with & ignore SIGINT, and each client would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 GREETED = f"WebSocket -> Client: {GREETING}\n"
 
 
