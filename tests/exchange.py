@@ -25,11 +25,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from practice.authority import Authority
-from practice.protocol import API_KEY, API_SECRET, FAULTS, Practice, parse_fault
-from practice.replay import Replay, read_messages
-from practice.sealed import ADDRESSES, seal
-from practice.server import ANYWHERE, Server
+try:
+    from practice.authority import Authority
+    from practice.protocol import API_KEY, API_SECRET, FAULTS, Practice, parse_fault
+    from practice.replay import Replay, read_messages
+    from practice.sealed import ADDRESSES, seal
+    from practice.server import ANYWHERE, Server
+except ModuleNotFoundError as error:  # most likely in a new shell
+    raise SystemExit(f"{error}: {sys.executable} -m pip install '.[practice]'") from None
 
 TOKEN_FILE = Path(__file__).parent.parent / "WS_Token.example"
 

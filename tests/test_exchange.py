@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import signal
 import socket
 import sys
@@ -12,6 +14,7 @@ import pytest
 import scripted
 from conftest import SCRIPT, Client, Process, answer
 from practice.authority import Authority
+from practice.replay import read_messages
 from websockets.frames import Opcode
 
 COMMAND = [sys.executable, exchange.__file__, "--latency", "0"]
@@ -111,6 +114,21 @@ def test_leaves_before_it_asks(client: Client) -> None:
     with socket.create_connection(("127.0.0.1", client.exchange.server_address[1])):
         pass
     assert client.run("-rqC1", "ping").status == 0
+
+
+def test_replay_of_the_recorder(tmp_path: Path) -> None:
+    """Of what the README's recorder has written, the messages are played back."""
+    lines = ['[337,{"a":[]},"ticker","XBT/USD"]', '[[{"b":{}}],"openOrders",{"sequence":1}]', "{}"]
+    recording = tmp_path / "recording"
+    recording.write_text("".join(f"[1795355691.006122,{line}]\n" for line in lines) + lines[0])
+    assert read_messages(recording) == [*lines, lines[0]]
+
+
+def test_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what it needs isn't installed, a sentence says how that is mended."""
+    monkeypatch.setitem(sys.modules, "practice.authority", None)
+    with pytest.raises(SystemExit, match=re.escape(" -m pip install '.[practice]'")):
+        runpy.run_path(exchange.__file__)
 
 
 def test_pace(tmp_path: Path) -> None:

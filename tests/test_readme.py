@@ -494,6 +494,21 @@ def test_order_interrupted(shell: Shell, number: signal.Signals) -> None:
         assert process.end().out == ""  # which is all: nobody has this pipe any more
 
 
+def test_ctrl_c(shell: Shell) -> None:
+    """With the trap that the page tells of, Ctrl-C ends a script before its next order."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.wait()
+
+    shell.exchange.script = script
+    [trap] = re.findall(r"`(trap .*)`", README)
+    process = shell.shell(f"{trap}\nuntil ./krakenws.py -W 0 addOrder pair=XBT/USD; do :; done")
+    process.read_until("Client -> WebSocket: ")
+    os.killpg(process.process.pid, signal.SIGINT)
+    assert process.end().status == 130
+
+
 @needs("jq")
 def test_orders_at_once(authority: Authority) -> None:
     """Orders at the same time, whose replies are lost, are told apart."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,17 @@ from websockets.asyncio.server import ServerConnection
 from practice.protocol import HEARTBEAT, compact
 from practice.server import Server, first, seen
 
+RECEIVED = r"\[[0-9.]+,([\[{].*[\]}])\]"  # [time,message]; a market message ends with its pair
+
 
 def read_messages(recording: Path) -> list[str]:
-    """Return the messages of a recording, or raise OSError, or ValueError where it is no text."""
-    *messages, rest = recording.read_bytes().decode().split("\n")
-    return [*messages, rest] if rest else messages
+    """Return the messages of a recording, or raise OSError, or ValueError where it is no text.
+
+    A line is a message, or, from the README's recorder, when it came and the message.
+    """
+    *lines, rest = recording.read_bytes().decode().split("\n")
+    lines += [rest] if rest else []
+    return [match[1] if (match := re.fullmatch(RECEIVED, line)) else line for line in lines]
 
 
 class Replay(Server):
