@@ -133,7 +133,7 @@ ACCEPTED = ("ok", "subscribed")
 # Errors of a service that failed, where nothing says that an order is not live. All others are
 # refusals, and so is a market in cancel_only or post_only mode.
 # https://docs.kraken.com/api/docs/guides/spot-errors
-BROKEN = "EService:(?! ?Market in )|EGeneral:Internal error"
+BROKEN = "E(Service|Database):(?! ?Market in )|E[A-Za-z]+: ?(Internal error|Timeout)"
 
 
 def usage() -> str:
@@ -358,10 +358,11 @@ def read_token(options: argparse.Namespace, signals: Signals) -> str:
     if options.token_command is not None:
         return token_from_command(options.token_command, options.idle_timeout, signals)
     # The current directory's or else the script's, because people and cron need one each. One that
-    # is there, if only as a link, is not passed over for the other: that may be another account's.
+    # is there, or where that can't be seen, isn't passed over: the other may be another account's.
     beside = os.path.join(os.path.dirname(os.path.realpath(__file__)), TOKEN_FILE)
     name = TOKEN_FILE if options.token_file is None else options.token_file
-    file = beside if options.token_file is None and not os.path.lexists(name) else name
+    absent = not os.path.lexists(name) and os.access(os.curdir, os.X_OK)
+    file = beside if options.token_file is None and absent else name
     try:
         with signals, open(file, encoding="utf-8-sig") as lines:
             return next(filter(None, map(str.strip, lines)))

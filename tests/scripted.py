@@ -18,6 +18,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from practice.authority import Authority
@@ -97,7 +98,7 @@ class Peer:
         finally:
             self.sock.settimeout(None)
         if event.opcode is Opcode.CLOSE:
-            self.exchange.closed.append(int.from_bytes(event.data[:2], "big"))
+            self.exchange.closed.put(int.from_bytes(event.data[:2], "big"))
             raise Gone
         if event.opcode is not Opcode.TEXT:
             return self.receive(timeout)
@@ -167,7 +168,7 @@ class Exchange(socketserver.ThreadingTCPServer):
         self.faults: dict[str, Callable[[socket.socket], None]] = {}  # at "proxy", "tls", "http"
         self.dialled: list[str] = []
         self.received: list[str] = []
-        self.closed: list[int] = []
+        self.closed: SimpleQueue[int] = SimpleQueue()
         self.errors: list[Exception] = []
 
     def __enter__(self) -> Exchange:

@@ -456,9 +456,9 @@ def unhurried(block: str) -> str:
 )
 def test_order(shell: Shell, mishap: Mishap, kind: str, said: str, status: int) -> None:
     """Every fate of an order is told, by its reply or by what the feed says of it."""
-    block = unhurried(BLOCKS["order"]).replace("limit price=9000", kind)
-    if mishap is not hush:  # whose news may come behind a heartbeat, and is waited for
-        block = block.replace("now + 15", "now").replace("sleep 15", "")
+    block = unhurried(BLOCKS["order"]).replace("limit price=9000", kind).replace("sleep 15", "")
+    if mishap is fail:  # else news may come behind a heartbeat, and is waited for
+        block = block.replace("now + 15", "now")
     with befalling(shell.exchange, mishap):
         result = shell.shell(f"set -euo pipefail\n{block}").end()
     assert (result.status, shape(result.out)) == (status, f"{said}\n")
@@ -528,6 +528,25 @@ def test_switch(shell: Shell, number: signal.Signals) -> None:
     timeouts = [json.loads(text)["timeout"] for text in shell.exchange.received]
     assert timeouts == [60, 0]
     assert (out + rest).count('"status":"ok"') == 2
+
+
+def test_switch_in_flight(shell: Shell) -> None:
+    """It is disarmed at once also while it is being armed, and not armed again behind that."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        if json.loads(peer.receive() or "")["timeout"] == 60:
+            shell.barrier.wait()
+            peer.wait()
+        peer.send({"event": "cancelAllOrdersAfterStatus", "status": "ok"})
+        peer.wait()
+
+    (shell.folder / "kraken_token.bash").write_text(f"kraken_token() {{ echo '{TOKEN}'; }}")
+    shell.exchange.script = script
+    process = shell.shell(BLOCKS["switch"].replace("-W 10", "-W 0 --idle-timeout 0"))
+    shell.barrier.wait()
+    assert process.signal(signal.SIGTERM).end().status == 0
+    assert [json.loads(text)["timeout"] for text in shell.exchange.received] == [60, 0]
 
 
 def test_switch_again(shell: Shell) -> None:

@@ -16,7 +16,7 @@ import websocket
 from conftest import PATIENCE
 from practice.authority import Authority
 from practice.protocol import HOSTS, PRACTICE_TOKEN, TOKEN_PATH, Link, Practice
-from practice.server import Line, Server
+from practice.server import Line, Server, Wire
 from scripted import running
 from test_market import Client
 from websockets.frames import Frame, Opcode
@@ -94,16 +94,26 @@ def test_other_paths(server: Server, path: str) -> None:
         pass
 
 
-def test_a_client_that_never_reads(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_never_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cut off once so much is unread, with a reset, and the others go on."""
+    unread: list[int] = []
+
+    def later(wire: Wire, *arguments: Any) -> None:
+        put(wire, *arguments)
+        unread.append(wire.unread)
+
+    put = Wire.later
+    monkeypatch.setattr(Wire, "later", later)
     monkeypatch.setattr("practice.server.MOST_UNREAD", 300_000)
-    with dial(server) as deaf, dial(server) as other:
+    slow = running(Server(Practice(), None, latency=0.1))  # hundreds of requests are on their way
+    with slow as server, dial(server) as deaf, dial(server) as other:
         request = subscribe("book", "XBT/USD", depth=1000)
         requests = itertools.cycle([request, request.replace('"subscribe"', '"unsubscribe"')])
         with pytest.raises(ConnectionError):
             all(map(deaf.send, requests))  # which return how much
         other.send(PING)
         assert other.recv() == PONG
+    assert max(unread) < 2_000_000
 
 
 def test_a_connection_that_is_just_lost(

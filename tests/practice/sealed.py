@@ -40,6 +40,7 @@ CERTIFI = "lib/python3*/*-packages/certifi/cacert.pem"
 HIDDEN = (
     *("/run/nscd", "/run/systemd", "/run/avahi-daemon", "/run/dbus", "/run/user"),
     *("/run/docker.sock", "/run/podman", "/run/containerd"),
+    *("/run/screen", f"{os.environ.get('TMUX_TMPDIR', '/tmp')}/tmux-{os.getuid()}"),  # noqa: S108
 )
 
 
@@ -90,7 +91,7 @@ def bind(source: Path, target: str) -> None:
 def hide(path: str) -> None:
     """Put nothing in the place of a file or folder."""
     if os.path.isdir(path):
-        call("mount", b"none", os.fsencode(path), b"tmpfs", ctypes.c_ulong(0), None)
+        call("mount", b"none", os.fsencode(path), b"tmpfs", ctypes.c_ulong(0), b"mode=700")
     else:
         bind(Path(os.devnull), path)
 

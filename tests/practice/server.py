@@ -119,6 +119,7 @@ class Wire:
         """Pass on what the client has sent."""
         async for message in self.asked:
             link.take(message)
+            await asyncio.sleep(0)  # after each it is the others' turn, and a reset takes effect
 
 
 async def first(*works: Awaitable[None]) -> None:
