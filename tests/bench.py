@@ -15,6 +15,7 @@ import argparse
 import os
 import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -34,6 +35,9 @@ from soak import peak
 SCRIPT = Path(__file__).parent.parent / "krakenws.py"
 URL = "wss://ws.kraken.com/"
 ACCEPTED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
+PORT = "PORT"  # in a command, where the exchange's is to stand
+# Which knows no proxy, and is led to the exchange by the parts
+WEBSOCAT = ["websocat", "-tB1000000", f"--ws-c-uri={URL}", "--tls-domain=ws.kraken.com"]
 LAST = '{"event":"the last one"}'
 DEFAULTS = f"""
 from websocket import create_connection
@@ -63,10 +67,18 @@ def clients(other: str | None) -> dict[str, list[str]]:
         "defaults": [python, "-c", DEFAULTS],
         "wsdump -r": [str(beside / "wsdump"), "-r", URL],
         "python -m websockets": [python, "-m", "websockets", URL],
-        "websocat": ["websocat", "-B", "1000000", URL],
-        "wscat": ["wscat", "-c", URL],
+        "websocat": [*WEBSOCAT, "-", f"ws-c:ssl-connect:tcp:127.0.0.1:{PORT}"],
+        "wscat": ["wscat", "--proxy", f"http://127.0.0.1:{PORT}", "-c", URL],
     }
     return {name: command for name, command in found.items() if shutil.which(command[0])}
+
+
+class Direct(Exchange):
+    """An exchange without a proxy before it."""
+
+    def tunnel(self, _sock: socket.socket) -> str:
+        """Return the host that every client is led to."""
+        return URL.split("/")[2]
 
 
 class EndedEarly(Exception):
@@ -102,7 +114,7 @@ def measure(exchange: Exchange, command: Sequence[str]) -> Run:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
     with subprocess.Popen(
-        command,
+        [word.replace(PORT, str(exchange.server_address[1])) for word in command],
         env=exchange.environment(),
         stdin=subprocess.PIPE,  # and open: some clients end with their input
         stdout=subprocess.PIPE,
@@ -147,7 +159,8 @@ def compare(
     failed: dict[str, Run | str] = {}
     for _ in range(runs):
         for name in [name for name in found if name not in failed]:
-            with Exchange(authority, flood(message, count)) as exchange:
+            kind = Direct if name == "websocat" else Exchange
+            with kind(authority, flood(message, count)) as exchange:
                 try:
                     taken[name].append(measure(exchange, found[name]))
                 except EndedEarly as end:
