@@ -45,10 +45,9 @@ MOST_SECONDS = 1e6  # eleven days; twice as much is near what poll() can count i
 CLOSE_SECONDS = 0.25  # how long the exchange's half of a closing handshake is waited for
 STUCK_SECONDS = 0.3  # how long, once the run is to end, an output that blocks is waited for
 
-# Kraken bans an address for ten minutes that connects more than 150 times in ten minutes
-# (https://docs.kraken.com/api/docs/guides/spot-ws-intro). Between connections that live less than
-# STEADY_SECONDS the wait doubles, from FIRST_DELAY at the least: some 45 connections at the most,
-# so that three processes may share an address.
+# Kraken bans an address for ten minutes that connects more than 150 times in ten (the same page).
+# Between connections that live less than STEADY_SECONDS the wait doubles, from FIRST_DELAY at the
+# least: some 45 connections at the most, so that three processes may share an address.
 FIRST_DELAY, LAST_DELAY = 1.0, 60.0  # seconds
 STEADY_SECONDS = 60.0
 
@@ -130,9 +129,8 @@ BOOLEANS = {"reduce_only", "margin", "post_only"}  # parameters of requests
 
 REFUSALS = ("pingStatus", "subscriptionStatus")  # name no endpoint, and yet can refuse a request
 ACCEPTED = ("ok", "subscribed")
-# Errors of a service that failed, where nothing says that an order is not live. All others are
-# refusals, and so is a market in cancel_only or post_only mode.
-# https://docs.kraken.com/api/docs/guides/spot-errors
+# Errors of a service that failed: an order may be live. All others are refusals, and so is a market
+# in cancel_only or post_only mode (https://docs.kraken.com/api/docs/guides/spot-errors).
 BROKEN = "E(Service|Database):(?! ?Market in )|E[A-Za-z]+: ?(Internal error|Timeout)"
 
 
@@ -416,13 +414,14 @@ class Connection(io.RawIOBase):
         self.ws = ws
         self.limit = limit
         self.signals = signals
-        self.deadline = 0.0  # in monotonic seconds
+        self.deadline = time.monotonic() + limit
         self.error: Exception | None = None
         # A thread dials, because a name look-up can neither be interrupted nor limited in time.
-        thread = threading.Thread(target=self.dial, args=(url,), daemon=True)
+        thread = threading.Thread(target=self.dial, args=(url,), name="dial", daemon=True)
         thread.start()
         with signals:
-            thread.join(limit)
+            while thread.is_alive() and time.monotonic() < self.deadline:
+                thread.join(min(limit, 0.25))  # a signal that comes just before it doesn't end it
         if thread.is_alive():
             raise ConnectionError(f"no connection within {limit:g} seconds")
         if self.error:
@@ -505,8 +504,7 @@ class Outcome:
             self.errors.append(str(event.get("errorMessage")))
             self.words = "; ".join(dict.fromkeys(self.errors))
             self.broken = any(re.match(BROKEN, error) for error in self.errors)
-            if kind != self.answer or (self.row.feed and "pair" not in event):
-                self.whole = True
+            self.whole |= kind != self.answer or (self.row.feed and "pair" not in event)
         elif kind == self.answer and status in ACCEPTED:
             self.accepted += 1
 
@@ -589,6 +587,8 @@ def main(argv: list[str] | None = None) -> int:
         run.output.say(sentence)
     for number in SIGNALS:  # while the interpreter exits, where it would reset them to deadly
         signal.signal(number, signal.SIG_IGN)
+    if any(thread.name == "dial" for thread in threading.enumerate()):
+        os._exit(status)  # for the usual exit clears OpenSSL away under it
     return status
 
 
