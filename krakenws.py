@@ -9,8 +9,7 @@ The words of the command line become one JSON request, which goes to ws.kraken.c
 ws-auth.kraken.com and nowhere else; every message that comes back is a line on stdout.
 krakenws.py --help says what can be asked and what each exit status means.
 
-The file reads as the data flows: table of names, command line, request, signals, token, connection,
-answers, output; and then the run, from main downwards.
+The file reads as the data flows, from the table of names to the output, and then from main down.
 """
 
 from __future__ import annotations
@@ -490,7 +489,6 @@ class Outcome:
         self.due = sum(len(request.get(member, ())) for member in self.row.each) or 1
         self.accepted = 0
         self.errors: list[str] = []
-        self.words = ""  # of all errors
         self.broken = False  # whether one of them is a service's that failed, which is no refusal
         self.whole = False  # whether one of them goes for the whole request
 
@@ -502,8 +500,7 @@ class Outcome:
             return  # the answer stands
         if kind == "error" or (status == "error" and kind in (self.answer, *REFUSALS)):
             self.errors.append(str(event.get("errorMessage")))
-            self.words = "; ".join(dict.fromkeys(self.errors))
-            self.broken = any(re.match(BROKEN, error) for error in self.errors)
+            self.broken |= bool(re.match(BROKEN, self.errors[-1]))
             self.whole |= kind != self.answer or (self.row.feed and "pair" not in event)
         elif kind == self.answer and status in ACCEPTED:
             self.accepted += 1
@@ -701,10 +698,14 @@ class Run:
         self.outcome.note(event)
         self.subscribed = self.subscribed or self.outcome.accepted > 0
         if self.row.feed and self.outcome.complete and not self.outcome.accepted:
-            self.stage = "subscription/request"
-            error = ConnectionError(self.outcome.words)
+            error = self.objection()
             # Where a service failed, another connection may help; a refusal is the end.
             raise error if self.outcome.broken else Failure(self.explain(error))
+
+    def objection(self) -> ConnectionError:
+        """Return all that the exchange has said against the request, as what ended its stage."""
+        self.stage = "subscription/request"
+        return ConnectionError("; ".join(dict.fromkeys(self.outcome.errors)))
 
     def explain(self, end: BaseException | None) -> str:
         """Return the sentence, on one line, that is due for what ended a connection or the run."""
@@ -729,8 +730,7 @@ class Run:
             return FAILED if self.outcome.errors else DONE, sentence if self.output.lost else ""
         if self.sent and self.row.trading:
             if self.outcome.broken:
-                self.stage = "subscription/request"
-                sentence = self.explain(ConnectionError(self.outcome.words))
+                sentence = self.explain(self.objection())
             return UNKNOWN, f"{sentence}\n{FATE}".strip()
         if stop == signal.SIGALRM and self.options.count and not self.row.trading:
             return TIMED_OUT, "" if live else sentence

@@ -33,7 +33,7 @@ PROGRAMS = (
 )
 MISSING = [program for program in PROGRAMS if not shutil.which(program)]
 
-# The tests try few examples by default; .ci/run sets HYPOTHESIS_PROFILE=thorough for many.
+# The tests try few examples by default, and many with HYPOTHESIS_PROFILE=thorough.
 settings.register_profile("default", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

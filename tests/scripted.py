@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import select
 import socket
 import socketserver
@@ -22,7 +21,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from practice.authority import Authority
-from practice.protocol import HOSTS, REST_HOST
+from practice.protocol import HOSTS, REST_HOST, compact
 from practice.server import Server
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
@@ -43,7 +42,7 @@ class Gone(Exception):
 def frame(message: object, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> bytes:
     """Return a message as the bytes of one frame: text as it is, all else as compact JSON."""
     if not isinstance(message, (str, bytes)):
-        message = json.dumps(message, separators=(",", ":"))
+        message = compact(message)
     data = message.encode() if isinstance(message, str) else message
     return Frame(opcode, data, fin).serialize(mask=False)
 

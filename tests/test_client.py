@@ -671,27 +671,31 @@ class TestConnection:
         assert result == (1, "", messages("nothing received for 2 seconds"))
 
     @pytest.mark.parametrize(
-        "life",
+        ("first", "life", "slow"),
         [
-            pytest.param(frame(b"", Opcode.PING), id="pings"),
-            pytest.param(frame(b"", Opcode.PONG), id="pongs"),
-            pytest.param(b"x", id="bytes of a frame that never ends"),
-            pytest.param(frame(b"", Opcode.CONT, False) * 1000, id="a message that never ends"),
+            pytest.param(b"", frame(b"", Opcode.PING), True, id="pings"),
+            pytest.param(b"", frame(b"", Opcode.PONG), True, id="pongs"),
+            pytest.param(frame("x" * 1_000_000)[:20], b"x", True, id="an endless frame"),
+            pytest.param(
+                frame("[", fin=False),
+                frame(b"", Opcode.CONT, False) * 1000,
+                False,
+                id="an endless message",
+            ),
         ],
     )
-    def test_dead_but_not_silent(self, client: Client, life: bytes) -> None:
+    def test_dead_but_not_silent(
+        self, client: Client, first: bytes, life: bytes, slow: bool
+    ) -> None:
         """Only a whole message is life: what else comes, slowly or fast, keeps no dead stream."""
 
         def script(peer: Peer) -> None:
             peer.greet()
             peer.receive()
             peer.send(SUBSCRIBED)
-            if life == b"x":
-                peer.sock.sendall(frame("x" * 1_000_000)[:20])
-            if len(life) > 1000:
-                peer.sock.sendall(frame("[", fin=False))
+            peer.sock.sendall(first)
             while True:  # until the client has gone
-                if len(life) < 1000:
+                if slow:
                     peer.receive(timeout=0.05)
                 peer.sock.sendall(life)
 

@@ -20,7 +20,7 @@ from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process, Result, answer, n
 from orders import Proof
 from practice.account import Account
 from practice.authority import Authority
-from practice.protocol import API_KEY, API_SECRET, Link, Practice, sign
+from practice.protocol import API_KEY, API_SECRET, Link, Practice, compact, sign
 from practice.server import Server
 from scripted import GREETING, Exchange, Peer, Refusal, running
 
@@ -83,11 +83,6 @@ def shape(text: str) -> str:
     text = re.sub(r"failed \([^{}]*?\)$", "failed (...)", text, flags=re.MULTILINE)
     text = re.sub(r"\b[OT][A-Z0-9]{5}-[A-Z0-9]{5}-[A-Z0-9]{6}\b", "ID", text)
     return re.sub(r"[0-9]+", "0", text)
-
-
-def compact(message: object) -> str:
-    """Return a message as the exchange sends it."""
-    return json.dumps(message, separators=(",", ":"))
 
 
 def sessions(block: str) -> list[tuple[str, str]]:
@@ -516,45 +511,49 @@ def test_orders_at_once(authority: Authority) -> None:
     assert all(outcome.right and outcome.word != "not known" for outcome in outcomes)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_switch(shell: Shell, number: signal.Signals) -> None:
-    """The dead man's switch is armed, and disarmed at once when it is to end."""
+@pytest.fixture
+def switch(shell: Shell) -> Shell:
+    """Return a shell in which the dead man's switch has its tokens."""
     (shell.folder / "kraken_token.bash").write_text(f"kraken_token() {{ echo '{TOKEN}'; }}")
-    shell.stub("bin/sleep", "echo asleep; exec /bin/sleep 3600")
-    process = shell.shell(BLOCKS["switch"])
+    return shell
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_switch(switch: Shell, number: signal.Signals) -> None:
+    """The dead man's switch is armed, and disarmed at once when it is to end."""
+    switch.stub("bin/sleep", "echo asleep; exec /bin/sleep 3600")
+    process = switch.shell(BLOCKS["switch"])
     out = process.read_until("asleep")
     _, rest, err = process.signal(number).end()
     assert err == ""
-    timeouts = [json.loads(text)["timeout"] for text in shell.exchange.received]
+    timeouts = [json.loads(text)["timeout"] for text in switch.exchange.received]
     assert timeouts == [60, 0]
     assert (out + rest).count('"status":"ok"') == 2
 
 
-def test_switch_in_flight(shell: Shell) -> None:
+def test_switch_in_flight(switch: Shell) -> None:
     """It is disarmed at once also while it is being armed, and not armed again behind that."""
 
     def script(peer: Peer) -> None:
         peer.greet()
         if json.loads(peer.receive() or "")["timeout"] == 60:
-            shell.barrier.wait()
+            switch.barrier.wait()
             peer.wait()
         peer.send({"event": "cancelAllOrdersAfterStatus", "status": "ok"})
         peer.wait()
 
-    (shell.folder / "kraken_token.bash").write_text(f"kraken_token() {{ echo '{TOKEN}'; }}")
-    shell.exchange.script = script
-    process = shell.shell(BLOCKS["switch"].replace("-W 10", "-W 0 --idle-timeout 0"))
-    shell.barrier.wait()
+    switch.exchange.script = script
+    process = switch.shell(BLOCKS["switch"].replace("-W 10", "-W 0 --idle-timeout 0"))
+    switch.barrier.wait()
     assert process.signal(signal.SIGTERM).end().status == 0
-    assert [json.loads(text)["timeout"] for text in shell.exchange.received] == [60, 0]
+    assert [json.loads(text)["timeout"] for text in switch.exchange.received] == [60, 0]
 
 
-def test_switch_again(shell: Shell) -> None:
+def test_switch_again(switch: Shell) -> None:
     """The switch is tried again every 20 s, and armed as soon as the exchange is there."""
-    shell.exchange.refusals = iter([Refusal(503)] * 2)
-    (shell.folder / "kraken_token.bash").write_text(f"kraken_token() {{ echo '{TOKEN}'; }}")
-    shell.stub("bin/sleep", 'echo "asleep $1"')
-    process = shell.shell(BLOCKS["switch"])
+    switch.exchange.refusals = iter([Refusal(503)] * 2)
+    switch.stub("bin/sleep", 'echo "asleep $1"')
+    process = switch.shell(BLOCKS["switch"])
     assert process.read_until('"status":"ok"').count("asleep 20\n") == 2
     _, _, err = process.signal(signal.SIGTERM).end()
     assert err.splitlines()[:2] == ["not armed again: 1"] * 2

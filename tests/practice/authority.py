@@ -15,7 +15,8 @@ TRUST = (
     *("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
     "WEBSOCKET_CLIENT_CA_BUNDLE",
 )
-OTHERS = ("PYTHONUNBUFFERED", "TMUX", "STY")  # what starts others' terminals leads outside
+# PYTHONUNBUFFERED changes how clients write; the others lead to a terminal outside
+LEFT_OUT = ("PYTHONUNBUFFERED", "TMUX", "STY")
 
 
 class Authority:
@@ -40,7 +41,7 @@ class Authority:
         environment = {
             name: value
             for name, value in os.environ.items()
-            if not name.lower().endswith("_proxy") and name not in OTHERS
+            if not name.lower().endswith("_proxy") and name not in LEFT_OUT
         }
         environment.update(dict.fromkeys(TRUST, str(self.bundle)))
         environment["debian_chroot"] = "practice"  # which Debian's and Ubuntu's prompts show
