@@ -141,7 +141,7 @@ class Recording:
             now, message = json.loads(line)
             now = float(now)
             if isinstance(message, list):
-                self.take_data(now, *message[-2:], message[1:-2])
+                self.take_data(now, message[-2], message[-1], message[1:-2])
             elif isinstance(message, dict):
                 self.take_event(now, message)
         except (ValueError, TypeError, LookupError, AttributeError):

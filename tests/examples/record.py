@@ -317,11 +317,13 @@ def build_parser() -> Parser:
 
 
 def build_command(options: argparse.Namespace) -> list[str]:
-    """Return the command of the client, which has no fault, or raise Failure."""
+    """Return the command of the client, once it has found no fault in it; or raise Failure."""
+    if not options.words:
+        build_parser().error("what is to be recorded?")
     token = {"--token-file": options.token_file, "--token-command": options.token_command}
     given = [f"{option}={text}" for option, text in token.items() if text is not None]
     command = [sys.executable, find_client(), "-r", "--reconnect", "1", *given]
-    words = ["--", *(options.words or [""])]
+    words = ["--", *options.words]
     check = subprocess.run([*command, "--dry-run", *words], stdout=subprocess.DEVNULL, check=False)
     if check.returncode:
         raise Failure("record.py --help tells more")  # the client has told what is wrong
