@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
+
+import krakenws
+from client.scripted import Exchange, Peer, running
 from practice.authority import Authority
 from practice.protocol import Practice
 from practice.server import Server
-from scripted import GREETING, Exchange, Peer, running
-
-import krakenws
 
 SCRIPT = Path(krakenws.__file__)
 TOKEN = "Token/With+Some=Signs"  # noqa: S105 - it opens nothing
@@ -40,8 +40,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 # A shell makes what a script starts with & ignore SIGINT, and each client would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-GREETED = f"WebSocket -> Client: {GREETING}\n"
 
 
 class Result(NamedTuple):
@@ -209,25 +207,3 @@ def client(exchange: Exchange, tmp_path: Path) -> Iterator[Client]:
         process.process.kill()
         with process.process:  # waits, and closes its pipes
             pass
-
-
-def answer(*messages: object) -> Any:
-    """Return a script: greet, take the request, send MESSAGES and wait for the client to go."""
-
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(*messages)
-        peer.wait()
-
-    return script
-
-
-def sent(request: str) -> str:
-    """Return the line of the transcript that shows a request."""
-    return f"Client -> WebSocket: {request}\n"
-
-
-def got(*messages: str) -> str:
-    """Return the lines of the transcript that show messages."""
-    return "".join(f"WebSocket -> Client: {message}\n" for message in messages)

@@ -12,6 +12,8 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from exchange_tests.test_market import Client
 from practice.account import FLAGS, REQUESTS, TEXTS
 from practice.market import CHANNELS, DEPTHS, PAIRS
 from practice.protocol import (
@@ -29,7 +31,6 @@ from practice.protocol import (
     parse_fault,
     sign,
 )
-from test_market import Client
 
 PUBLIC, PRIVATE = "ws.kraken.com", "ws-auth.kraken.com"
 START = 1_700_000_000.0

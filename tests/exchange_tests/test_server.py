@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 import websocket
+from websockets.frames import Frame, Opcode
+
+from client.scripted import running
 from conftest import PATIENCE
+from exchange_tests.test_market import Client
 from practice.authority import Authority
 from practice.protocol import HOSTS, PRACTICE_TOKEN, TOKEN_PATH, Link, Practice
 from practice.server import Line, Server, Wire
-from scripted import running
-from test_market import Client
-from websockets.frames import Frame, Opcode
 
 PUBLIC, PRIVATE, REST = HOSTS
 PING = '{"event":"ping"}'

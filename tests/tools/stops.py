@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Orders stopped at random moments, against the exchange's own log. Not a timed test.
 
-    python tests/stops.py [--orders 500] [--seed 0]
+    python tests/tools/stops.py [--orders 500] [--seed 0]
 
 Each order is stopped by SIGTERM, SIGINT, SIGHUP, SIGALRM or a flood of them: some time after its
 start, or around its connection, its greeting, its request or its reply, which may be an acceptance,
@@ -24,10 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from practice.authority import Authority
-from scripted import Exchange, Peer
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' rooms are
 
-SCRIPT = Path(__file__).parent.parent / "krakenws.py"
+from client.scripted import Exchange, Peer
+from practice.authority import Authority
+
+SCRIPT = Path(__file__).parents[2] / "krakenws.py"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 FLOOD = 100  # signals
 PATIENCE = 60  # seconds after which a client is taken for hung

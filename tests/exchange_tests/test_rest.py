@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from practice.account import LEAST_COST, Refused
 from practice.market import PAIRS, Feed, Market, lots
 from practice.rest import ASSETS, public

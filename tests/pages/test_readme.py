@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process, Result, answer, needs
-from orders import Proof
+
+from client.scripted import GREETING, Exchange, Peer, Refusal, answer, running
+from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process, Result, needs
+from krakenws import FATE, STATUSES, TABLE, build_parser
 from practice.account import Account
 from practice.authority import Authority
 from practice.protocol import API_KEY, API_SECRET, Link, Practice, compact, sign
 from practice.server import Server
-from scripted import GREETING, Exchange, Peer, Refusal, running
-
-from krakenws import FATE, STATUSES, TABLE, build_parser
+from tools.orders import Proof
 
 ROOT = SCRIPT.parent
 README = (ROOT / "README.md").read_text()

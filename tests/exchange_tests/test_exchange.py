@@ -9,13 +9,15 @@ import socket
 import sys
 from pathlib import Path
 
-import exchange
 import pytest
-import scripted
-from conftest import SCRIPT, Client, Process, answer
+from websockets.frames import Opcode
+
+import exchange
+from client import scripted
+from client.scripted import answer
+from conftest import SCRIPT, Client, Process
 from practice.authority import Authority
 from practice.replay import read_messages
-from websockets.frames import Opcode
 
 COMMAND = [sys.executable, exchange.__file__, "--latency", "0"]
 PYTHON = [sys.executable, "-c"]

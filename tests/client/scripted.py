@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from practice.authority import Authority
-from practice.protocol import HOSTS, REST_HOST, compact
-from practice.server import Server
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
+
+from practice.authority import Authority
+from practice.protocol import HOSTS, REST_HOST, compact
+from practice.server import Server
 
 CHUNK = 65536
 GREETING = (
@@ -253,6 +254,18 @@ class Exchange(socketserver.ThreadingTCPServer):
             raise Gone
         sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         return host
+
+
+def answer(*messages: object) -> Any:
+    """Return a script: greet, take the request, send MESSAGES and wait for the client to go."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive()
+        peer.send(*messages)
+        peer.wait()
+
+    return script
 
 
 @contextlib.contextmanager

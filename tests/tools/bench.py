@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The client's speed beside that of others. Not a test: nothing is asserted.
 
-    python tests/bench.py [--runs 5] [--beside OLD_KRAKENWS]
+    python tests/tools/bench.py [--runs 5] [--beside OLD_KRAKENWS]
 
 prints one table: medians of several runs, the clients in turns, all against the same local exchange
 over TLS, with stdout into a pipe that is read as fast as it comes. A client that can't be measured
@@ -25,14 +25,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' rooms are
+
+from client.scripted import CHUNK, Exchange, Peer, Script, frame, running
 from practice.authority import Authority
 from practice.market import BookFeed, Feed, Market
 from practice.protocol import PRACTICE_TOKEN, Practice
 from practice.server import Server
-from scripted import CHUNK, Exchange, Peer, Script, frame, running
-from soak import peak
+from tools.soak import peak
 
-SCRIPT = Path(__file__).parent.parent / "krakenws.py"
+SCRIPT = Path(__file__).parents[2] / "krakenws.py"
 URL = "wss://ws.kraken.com/"
 ACCEPTED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
 PORT = "PORT"  # in a command, where the exchange's is to stand

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from exchange_tests.test_market import Client, record
 from practice.account import (
     BALANCES,
     MAKER,
@@ -21,7 +23,6 @@ from practice.account import (
     consolidate,
 )
 from practice.market import ANY, PAIRS, BookFeed, Lot, Market
-from test_market import Client, record
 
 START = 1_700_000_000.0
 FULL = [
