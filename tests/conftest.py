@@ -28,8 +28,19 @@ PATIENCE = 30  # seconds after which a process that should have ended is taken f
 
 # What the README's recipes use and a plain Python image may lack: real where it is there.
 PROGRAMS = (
-    *("curl", "find", "grep", "gzip", "jq", "kcat", "openssl", "redis-cli", "redis-server"),
-    *("systemd-analyze", "ts", "xargs", "zsh"),
+    "curl",
+    "find",
+    "grep",
+    "gzip",
+    "jq",
+    "kcat",
+    "openssl",
+    "redis-cli",
+    "redis-server",
+    "systemd-analyze",
+    "ts",
+    "xargs",
+    "zsh",
 )
 MISSING = [program for program in PROGRAMS if not shutil.which(program)]
 

@@ -26,8 +26,23 @@ from practice.market import ANY, PAIRS, BookFeed, Lot, Market
 
 START = 1_700_000_000.0
 FULL = [
-    *("avg_price", "cost", "descr", "expiretm", "fee", "limitprice", "misc", "oflags", "opentm"),
-    *("refid", "starttm", "status", "stopprice", "timeinforce", "userref", "vol", "vol_exec"),
+    "avg_price",
+    "cost",
+    "descr",
+    "expiretm",
+    "fee",
+    "limitprice",
+    "misc",
+    "oflags",
+    "opentm",
+    "refid",
+    "starttm",
+    "status",
+    "stopprice",
+    "timeinforce",
+    "userref",
+    "vol",
+    "vol_exec",
 ]
 ID = re.compile(r"[OT][A-Z2-7]{5}-[A-Z2-7]{5}-[A-Z2-7]{6}")
 
@@ -195,8 +210,17 @@ def test_trade_message(desk: Desk) -> None:
     shown = [desk.fills[place][0].show() for place in range(3)]
     for trade in shown:
         assert list(trade) == [
-            *("cost", "fee", "margin", "ordertxid", "ordertype", "pair", "postxid", "price"),
-            *("time", "type", "vol"),
+            "cost",
+            "fee",
+            "margin",
+            "ordertxid",
+            "ordertype",
+            "pair",
+            "postxid",
+            "price",
+            "time",
+            "type",
+            "vol",
         ]
     extras = [fills[0].extras() for fills in desk.fills]
     assert extras == [{"userref": 5}, {"cl_ord_id": "mine"}, {}]
@@ -365,8 +389,11 @@ def test_triggered_limit(desk: Desk) -> None:
     desk.market.reach(START + 1)
     assert [lot.owner for lot in desk.book.bids.levels[order.key].lots] == [order]
     assert desk.told[-1][1] == {
-        **{"lastupdated": f"{START + 1:.6f}", "limitprice": "64999.00000", "misc": "stopped"},
-        **{"status": "open", "userref": 0},
+        "lastupdated": f"{START + 1:.6f}",
+        "limitprice": "64999.00000",
+        "misc": "stopped",
+        "status": "open",
+        "userref": 0,
     }
 
 
@@ -812,8 +839,13 @@ REQUESTS = st.tuples(
     st.integers(1, 600),  # of the volume's thousandths
     st.sampled_from(
         [
-            *({}, {"oflags": "post"}, {"timeinforce": "IOC"}, {"expiretm": "+3"}),
-            *({"starttm": "+3"}, {"ordertype": "stop-loss"}, {"ordertype": "take-profit"}),
+            {},
+            {"oflags": "post"},
+            {"timeinforce": "IOC"},
+            {"expiretm": "+3"},
+            {"starttm": "+3"},
+            {"ordertype": "stop-loss"},
+            {"ordertype": "take-profit"},
             {"ordertype": "stop-loss-limit", "price2": "#0.1%"},
         ]
     ),

@@ -149,7 +149,12 @@ def test_greeting(floor: Floor) -> None:
     """A connection begins with systemStatus, with the fields of today and an id of its own."""
     first, second = floor.serve().sent[0], floor.serve(host=PRIVATE).sent[0]
     assert list(first) == [
-        *("event", "version", "status", "connectionID", "upcoming_maintenance", "emergency"),
+        "event",
+        "version",
+        "status",
+        "connectionID",
+        "upcoming_maintenance",
+        "emergency",
     ]
     assert first["status"] == "online"
     assert first["connectionID"] != second["connectionID"]
@@ -516,7 +521,12 @@ def test_consolidate_taker(floor: Floor, value: bool, rows: int) -> None:
 
 
 TRADING = [
-    *("addOrder", "amendOrder", "editOrder", "cancelOrder", "cancelAll", "cancelAllOrdersAfter"),
+    "addOrder",
+    "amendOrder",
+    "editOrder",
+    "cancelOrder",
+    "cancelAll",
+    "cancelAllOrdersAfter",
 ]
 
 
@@ -557,9 +567,7 @@ def test_subscription_keeps_a_token() -> None:
     ping = {"event": "ping"}
     *_, kept = floor.private(private("ownTrades"), 50, request)
     assert kept["status"] == "ok"
-    *_, kept = floor.private(
-        *(private("ownTrades"), undo(private("ownTrades")), 3, ping, 3, request),
-    )
+    *_, kept = floor.private(private("ownTrades"), undo(private("ownTrades")), 3, ping, 3, request)
     assert kept["errorMessage"] == INVALID_SESSION
 
 
@@ -667,13 +675,12 @@ def busy() -> Floor:
     return Floor()
 
 
-VALUES: st.SearchStrategy[Any] = st.sampled_from(
-    [
-        *(None, True, False, 0, 1, -1, 1.5, 2**70, "", "0", "1", "-1", "+5", "5%", "#1%", "é"),
-        *("9" * 12, "0.00000001", "2023-11-14T22:13:25Z", "2023-02-31T22:13:25.5+25:00"),
-        *([], [1], ["XBT/USD"], ["x"], {}, "XBT/USD", "limit", "market", "buy", "sell", "*"),
-        *("GTC", "GTD", "IOC", "post", "true", "book", "ohlc", "openOrders", "mine", "ownTrades"),
-    ]
+VALUES: st.SearchStrategy[Any] = (
+    st.sampled_from([None, True, False, 0, 1, -1, 1.5, 2**70, [], [1], ["XBT/USD"], ["x"], {}])
+    | st.sampled_from(["", "0", "1", "-1", "+5", "5%", "#1%", "é", "9" * 12, "0.00000001", "*"])
+    | st.sampled_from(["2023-11-14T22:13:25Z", "2023-02-31T22:13:25.5+25:00", "XBT/USD", "true"])
+    | st.sampled_from(["limit", "market", "buy", "sell", "GTC", "GTD", "IOC", "post", "mine"])
+    | st.sampled_from(["book", "ohlc", "openOrders", "ownTrades"])
 )
 NAMES = [*TEXTS, *FLAGS, "display_volume", "token", "timeout", "txid", "channelID", "reqid"]
 SUBSCRIPTIONS = st.dictionaries(

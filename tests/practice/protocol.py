@@ -284,9 +284,12 @@ class Practice:
     def greeting(self) -> dict[str, Any]:
         """Return the message that every connection begins with."""
         return {
-            **{"event": "systemStatus", "version": "1.9.6", "status": self.status},
-            **{"connectionID": self.random.getrandbits(64)},
-            **{"upcoming_maintenance": [], "emergency": []},
+            "event": "systemStatus",
+            "version": "1.9.6",
+            "status": self.status,
+            "connectionID": self.random.getrandbits(64),
+            "upcoming_maintenance": [],
+            "emergency": [],
         }
 
     def tick(self) -> bool:
@@ -651,9 +654,12 @@ class Link:
         """Return the subscriptionStatus of a pair's feed."""
         number = {NUMBERS[feed.name][0]: feed.number} if feed.number else {}
         return {
-            **{"channelID": feed.channel_id, "channelName": feed.channel},
-            **{"event": "subscriptionStatus", "pair": feed.book.pair.name, "status": word},
-            **{"subscription": event(name=feed.name, **number)},
+            "channelID": feed.channel_id,
+            "channelName": feed.channel,
+            "event": "subscriptionStatus",
+            "pair": feed.book.pair.name,
+            "status": word,
+            "subscription": event(name=feed.name, **number),
         }
 
     def private_status(self, feed: PrivateFeed, word: str) -> dict[str, Any]:
