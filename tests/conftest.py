@@ -17,7 +17,7 @@ import pytest
 from hypothesis import settings
 
 import krakenws
-from client.scripted import Exchange, Peer, running
+from client.scripted import Exchange, Peer, answer, running
 from practice.authority import Authority
 from practice.protocol import Practice
 from practice.server import Server
@@ -156,15 +156,11 @@ class Client:
         The test sends the signal itself: no machine is too slow for that.
         """
 
-        def script(peer: Peer) -> None:
-            peer.greet()
-            peer.receive()
-            peer.send(*say)
+        def then(peer: Peer) -> None:
             peer.sync()
             self.barrier.wait()
-            peer.wait()
 
-        self.exchange.script = script
+        self.exchange.script = answer(*say, then=then)
         process = self.start(*argv, "-W0", **options)
         self.barrier.wait()
         return process.signal(signal.SIGALRM).end()

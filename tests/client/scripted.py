@@ -256,13 +256,18 @@ class Exchange(socketserver.ThreadingTCPServer):
         return host
 
 
-def answer(*messages: object) -> Any:
-    """Return a script: greet, take the request, send MESSAGES and wait for the client to go."""
+def answer(*messages: object, then: Callable[[Peer], object] | None = None) -> Script:
+    """Return a script: greet, take the request, send MESSAGES, and wait for the client to go.
+
+    What else is to happen before the wait is in THEN.
+    """
 
     def script(peer: Peer) -> None:
         peer.greet()
         peer.receive()
         peer.send(*messages)
+        if then:
+            then(peer)
         peer.wait()
 
     return script

@@ -164,14 +164,7 @@ def test_nobody_listens(client: Client) -> None:
 )
 def test_closed(client: Client, code: int | None, reason: str, words: str) -> None:
     """The code and the reason that the exchange gave are said, on one line."""
-
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED)
-        peer.close(code, reason)
-
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, then=lambda peer: peer.close(code, reason))
     result = client.run("ticker", "XBT/USD", "-rq")
     assert result == (1, "", messages(words))
 
@@ -262,17 +255,14 @@ def test_dead(client: Client) -> None:
 def test_dead_but_not_silent(client: Client, first: bytes, life: bytes, slow: bool) -> None:
     """Only a whole message is life: what else comes, slowly or fast, keeps no dead stream."""
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED)
+    def live(peer: Peer) -> None:
         peer.sock.sendall(first)
         while True:  # until the client has gone
             if slow:
                 peer.receive(timeout=0.05)
             peer.sock.sendall(life)
 
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, then=live)
     result = client.run("ticker", "XBT/USD", "--idle-timeout", "2", "-rq")
     assert result == (1, "", messages("nothing received for 2 seconds"))
 
@@ -287,15 +277,12 @@ def test_pings_are_answered(client: Client) -> None:
     """The server's pings are answered and shown to nobody."""
     pongs = []
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
+    def ping(peer: Peer) -> None:
         peer.sock.sendall(frame(b"are you there", Opcode.PING))
         pongs.append(peer.next_event())
         peer.send(SUBSCRIBED, DATA)
-        peer.wait()
 
-    client.exchange.script = script
+    client.exchange.script = answer(then=ping)
     assert client.run("ticker", "XBT/USD", "-rqC1") == (0, f"{DATA}\n", "")
     assert [(event.opcode, bytes(event.data)) for event in pongs] == [
         (Opcode.PONG, b"are you there")
@@ -307,18 +294,15 @@ def test_fragments(client: Client) -> None:
     parted = json.dumps(["\u20bf" * 100_000], ensure_ascii=False)
     large = json.dumps(["\u20bf" * 5_400_000], ensure_ascii=False)
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
+    def part(peer: Peer) -> None:
         data = parted.encode()
         parts = [data[at : at + 300] for at in range(0, len(data), 300)]
         opcodes = [Opcode.TEXT] + [Opcode.CONT] * (len(parts) - 1)
         for number, part in enumerate(parts):
             peer.sock.sendall(frame(part, opcodes[number], number == len(parts) - 1))
         peer.send(large)
-        peer.wait()
 
-    client.exchange.script = script
+    client.exchange.script = answer(then=part)
     assert client.run("ticker", "XBT/USD", "-rqC2") == (0, f"{parted}\n{large}\n", "")
 
 
@@ -360,15 +344,8 @@ def test_unreachable(client: Client) -> None:
 
 def test_binary(client: Client) -> None:
     """A binary message, which v1 doesn't send, is a line like any other."""
-
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED)
-        peer.sock.sendall(frame(DATA.encode(), Opcode.BINARY))
-        peer.wait()
-
-    client.exchange.script = script
+    binary = frame(DATA.encode(), Opcode.BINARY)
+    client.exchange.script = answer(SUBSCRIBED, then=lambda peer: peer.sock.sendall(binary))
     assert client.run("ticker", "XBT/USD", "-rqC1") == (0, f"{DATA}\n", "")
 
 
@@ -376,16 +353,13 @@ def test_pings_in_a_flood(client: Client) -> None:
     """In a flood, too, every ping is answered, in its turn."""
     pongs: list[bytes] = []
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED)
+    def flood(peer: Peer) -> None:
         for number in range(20):
             peer.sock.sendall(frame(DATA) * 500 + frame(b"%d" % number, Opcode.PING))
         pongs.extend(bytes(peer.next_event().data) for _ in range(20))
         peer.close()
 
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, then=flood)
     result = client.run("ticker", "XBT/USD", "-rq")
     assert result == (1, f"{DATA}\n" * 10_000, messages("1000"))
     assert pongs == [b"%d" % number for number in range(20)]
@@ -399,11 +373,11 @@ def test_pings_in_a_flood(client: Client) -> None:
 def test_any_bytes(authority: Authority, data: bytes, opcode: Opcode | None) -> None:
     """Whatever the exchange sends: a clean end, and UTF-8 on stdout."""
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
+    def leave(peer: Peer) -> None:
         peer.sock.sendall(data if opcode is None else frame(data, opcode))
+        peer.sock.close()
 
+    script = answer(then=leave)
     with Exchange(authority, script) as exchange, tempfile.TemporaryDirectory() as folder:
         result = Client(exchange, Path(folder)).run("ticker", "XBT/USD", "--idle-timeout", "5")
     assert (result.status, result.err) == (1, "")

@@ -44,14 +44,11 @@ def test_head_before_the_reply(client: Client) -> None:
 def test_order_and_head(client: Client) -> None:
     """A reply that nobody reads leaves an unknown fate, and stderr says so."""
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
+    def then(peer: Peer) -> None:
         client.barrier.wait()
         peer.send(ACCEPTED)
-        peer.wait()
 
-    client.exchange.script = script
+    client.exchange.script = answer(then=then)
     process = client.start("addOrder", "-W0")
     process.read_until("Client ->")
     process.stop_reading()
@@ -125,15 +122,11 @@ def test_non_blocking_later(client: Client) -> None:
     """Nor does one that another program makes so while the client runs."""
     data = [json.dumps([number] * 5000) for number in range(300)]
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED, DATA)
+    def then(peer: Peer) -> None:
         client.barrier.wait()
         peer.send(*data)
-        peer.wait()
 
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, DATA, then=then)
     reading, writing = os.pipe()
     process = client.start("ticker", "XBT/USD", "-rqC301", stdout=writing)
     with open(reading) as lines:
@@ -180,15 +173,11 @@ def test_read_only_directory(client: Client) -> None:
 def test_file(client: Client) -> None:
     """Into a file, SIGTERM leaves every line that came."""
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED, DATA, HEARTBEAT)
+    def then(peer: Peer) -> None:
         peer.sync()
         client.barrier.wait()
-        peer.wait()
 
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, DATA, HEARTBEAT, then=then)
     path = client.folder / "out"
     with path.open("w") as file:
         process = client.start("ticker", "XBT/USD", "-r", stdout=file)

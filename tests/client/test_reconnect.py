@@ -40,14 +40,7 @@ def scripts(client: Client, *scripts: Callable[[Peer], None]) -> None:
 
 def closing(*replies: str) -> Callable[[Peer], None]:
     """Return a script that closes after these messages."""
-
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(*replies)
-        peer.close(1001, "bye")
-
-    return script
+    return answer(*replies, then=lambda peer: peer.close(1001, "bye"))
 
 
 def lines(text: str) -> list[str]:
@@ -213,13 +206,11 @@ def test_nobody_reads(client: Client) -> None:
 def test_nobody_reads_of_losses(client: Client) -> None:
     """It doesn't dial on for a reader that has left while the exchange is down."""
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED, DATA)
+    def leave(peer: Peer) -> None:
         client.barrier.wait()
+        peer.sock.close()
 
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, DATA, then=leave)
     process = client.start("ticker", "XBT/USD", "--reconnect", "0.01")
     process.read_until(DATA)
     client.exchange.refusals = itertools.repeat(Refusal(503))

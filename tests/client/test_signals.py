@@ -61,17 +61,12 @@ def test_while_connecting(client: Client) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_ignored(client: Client, number: signal.Signals) -> None:
     """A signal that was ignored at the start, as by nohup, stays ignored."""
-    client.exchange.script = answer(SUBSCRIBED, DATA)
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED)
+    def then(peer: Peer) -> None:
         client.barrier.wait()
         peer.send(DATA)
-        peer.wait()
 
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, then=then)
     process = client.start(
         "ticker", "XBT/USD", preexec_fn=lambda: signal.signal(number, signal.SIG_IGN)
     )
@@ -97,10 +92,7 @@ def test_blocked(client: Client) -> None:
 def test_pongs_that_nobody_reads(client: Client) -> None:
     """A pong that is stuck, for the exchange reads nothing, doesn't delay the end."""
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED, DATA)
+    def flood(peer: Peer) -> None:
         peer.sock.settimeout(0.2)
         pings = frame(b"x" * 125, Opcode.PING) * 100
         with contextlib.suppress(socket.timeout):
@@ -109,7 +101,7 @@ def test_pongs_that_nobody_reads(client: Client) -> None:
         client.barrier.wait()
         client.barrier.wait()
 
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, DATA, then=flood)
     process = client.start("ticker", "XBT/USD", "-rq", "--idle-timeout", "0")
     process.read_until(DATA)
     client.barrier.wait()
@@ -120,15 +112,12 @@ def test_pongs_that_nobody_reads(client: Client) -> None:
 def test_in_a_flood(client: Client) -> None:
     """In a flood, what was written ends with a whole line."""
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED)
+    def flood(peer: Peer) -> None:
         while True:
             peer.sock.sendall(frame(large) * 10)
 
     large = json.dumps(["x" * 20_000])
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, then=flood)
     process = client.start("ticker", "XBT/USD", "-rq")
     process.read_until("x")
     status, out, err = process.signal(signal.SIGTERM).end()
@@ -139,15 +128,12 @@ def test_in_a_flood(client: Client) -> None:
 def test_trickle(client: Client) -> None:
     """A frame that never ends doesn't delay the end, with or without a signal."""
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED, DATA)
+    def trickle(peer: Peer) -> None:
         peer.sock.sendall(frame("x" * 1_000_000)[:20])
         while peer.receive(timeout=0.01) is None:
             peer.sock.sendall(b"x")
 
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, DATA, then=trickle)
     assert client.run("ticker", "XBT/USD", "-rqC1") == (0, f"{DATA}\n", "")
 
 
@@ -181,15 +167,12 @@ def test_random_stops() -> None:
 def test_twice(client: Client) -> None:
     """A second signal changes nothing, and neither does one during the close."""
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(SUBSCRIBED)
+    def interrupt(peer: Peer) -> None:
         while peer.next_event().opcode is not Opcode.CLOSE:
             pass
         process.signal(signal.SIGINT).signal(signal.SIGTERM)
 
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, then=interrupt)
     process = client.start("ticker", "XBT/USD")
     process.read_until(SUBSCRIBED)
     process.signal(signal.SIGINT).signal(signal.SIGINT)

@@ -78,7 +78,7 @@ def test_answered(
 
 
 @pytest.mark.parametrize(
-    "script",
+    "ending",
     [
         pytest.param(lambda peer: peer.close(1001, "bye"), id="closed"),
         pytest.param(Peer.reset, id="reset"),
@@ -87,18 +87,15 @@ def test_answered(
 )
 @pytest.mark.parametrize(("reply", "status"), [(ACCEPTED, 0), (ERROR, 1)])
 def test_answered_then(
-    client: Client, reply: str, status: int, script: Callable[[Peer], None]
+    client: Client, reply: str, status: int, ending: Callable[[Peer], None]
 ) -> None:
     """Once answered, nothing that happens to the connection changes the status."""
 
-    def whole(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(reply)
+    def then(peer: Peer) -> None:
         peer.sync()
-        script(peer)
+        ending(peer)
 
-    client.exchange.script = whole
+    client.exchange.script = answer(reply, then=then)
     process = client.start("addOrder", "-rq", "-W0")
     assert process.read_until("addOrderStatus") == f"{reply}\n"
     assert process.signal(signal.SIGTERM).end() == (status, "", "")
@@ -211,14 +208,7 @@ def test_unanswered(client: Client) -> None:
 )
 def test_not_an_answer(client: Client, argv: list[str], replies: list[str]) -> None:
     """What isn't the whole answer leaves the fate unknown."""
-
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(*replies)
-        peer.close(1001, "bye")
-
-    client.exchange.script = script
+    client.exchange.script = answer(*replies, then=lambda peer: peer.close(1001, "bye"))
     out = "".join(f"{reply}\n" for reply in replies)
     assert client.run(*argv, "-rqC1") == (3, out, messages("1001 bye") + FATE)
 

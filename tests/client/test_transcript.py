@@ -57,14 +57,12 @@ def test_every_line_comes_at_once(client: Client) -> None:
     """A line is there before the next message is sent, also in a pipe."""
     printed: list[str] = []
 
-    def script(peer: Peer) -> None:
-        peer.greet()
-        for message in (SUBSCRIBED, DATA, DATA):
-            peer.receive() if message is SUBSCRIBED else client.barrier.wait()
-            peer.send(message)
-        peer.wait()
+    def then(peer: Peer) -> None:
+        for _ in range(2):
+            client.barrier.wait()
+            peer.send(DATA)
 
-    client.exchange.script = script
+    client.exchange.script = answer(SUBSCRIBED, then=then)
     process = client.start("ticker", "XBT/USD")
     printed.append(process.read_until(SUBSCRIBED))
     for _ in range(2):

@@ -14,7 +14,6 @@ from websockets.frames import Opcode
 
 import exchange
 from client import scripted
-from client.scripted import answer
 from conftest import SCRIPT, Client, Process
 from practice.authority import Authority
 from practice.replay import read_messages
@@ -97,7 +96,6 @@ def test_errors_are_kept(client: Client) -> None:
 
 def test_receive_takes_text_only(client: Client) -> None:
     """A client's pong is no message."""
-    client.exchange.script = answer()
 
     def script(peer: scripted.Peer) -> None:
         peer.greet()

@@ -561,9 +561,6 @@ def test_switch_again(switch: Shell) -> None:
 
 def stream(peer: Peer) -> None:
     """Trade without a pause."""
-    peer.greet()
-    peer.receive()
-    peer.send(SUBSCRIBED)
     while True:
         peer.send(TRADE)
         peer.receive(timeout=0.01)
@@ -582,7 +579,7 @@ REDIS = 'test -e mended || exit 1; echo "$*: $(cat)" >&2; echo 1'
 )
 def test_broken(shell: Shell, name: str, program: str, stub: str, loops: int) -> None:
     """A loop keeps far from the limit when what it feeds is broken, and goes on once it is not."""
-    shell.exchange.script = stream
+    shell.exchange.script = answer(SUBSCRIBED, then=stream)
     shell.stub(f"bin/{program}", stub)
     shell.stub("bin/sleep", 'echo "asleep $1"')
     process = shell.shell(f"exec 2>&1\n{BLOCKS[name]}")
