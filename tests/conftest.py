@@ -17,9 +17,9 @@ import pytest
 from hypothesis import settings
 
 import krakenws
-from client.scripted import Exchange, Peer, answer, running
+from client.scripted import Peer, ScriptedExchange, answer, running
 from practice.authority import Authority
-from practice.protocol import Practice
+from practice.exchange import Practice
 from practice.server import Server
 
 SCRIPT = Path(krakenws.__file__)
@@ -118,7 +118,7 @@ class Client:
 
     script = SCRIPT
 
-    def __init__(self, exchange: Exchange, folder: Path) -> None:
+    def __init__(self, exchange: ScriptedExchange, folder: Path) -> None:
         self.exchange = exchange
         self.folder = folder
         self.environment: dict[str, str] = exchange.environment()
@@ -197,15 +197,15 @@ def practice() -> Iterator[Server]:
 
 
 @pytest.fixture
-def exchange(authority: Authority, practice: Server) -> Iterator[Exchange]:
+def exchange(authority: Authority, practice: Server) -> Iterator[ScriptedExchange]:
     """Yield a running exchange: the practice exchange, or the test gives it a script."""
-    with Exchange(authority, practice) as server:
+    with ScriptedExchange(authority, practice) as server:
         yield server
     assert not server.errors
 
 
 @pytest.fixture
-def client(exchange: Exchange, tmp_path: Path) -> Iterator[Client]:
+def client(exchange: ScriptedExchange, tmp_path: Path) -> Iterator[Client]:
     """Yield the client, with a token in its directory."""
     (tmp_path / "WS_Token").write_text(f"{TOKEN}\n")
     client = Client(exchange, tmp_path)

@@ -51,17 +51,17 @@ def failed(stage: str, why: str) -> str:
     return f"WebSocket {stage} failed ({why})\n"
 
 
-def connection(why: str) -> str:
+def connection_failed(why: str) -> str:
     """Return the first sentence."""
     return failed("connection", why)
 
 
-def request(why: str) -> str:
+def request_failed(why: str) -> str:
     """Return the second sentence."""
     return failed("subscription/request", why)
 
 
-def messages(why: str) -> str:
+def messages_failed(why: str) -> str:
     """Return the third sentence."""
     return failed("messages", why)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import krakenws
 from client.common import DATA, ORDER_SHOWN, SUBSCRIBED, TICKER
-from client.scripted import Exchange, Peer, answer
+from client.scripted import Peer, ScriptedExchange, answer
 from conftest import SCRIPT, TOKEN, Client
 from krakenws import TABLE
 from practice.authority import Authority
@@ -110,7 +110,10 @@ def test_not_text(client: Client, argv: list[Any]) -> None:
 def test_any_words(authority: Authority, argv: list[str]) -> None:
     """Whatever is typed: a clean end, and JSON or a sentence."""
     words = [word.encode("utf-8", "surrogatepass") for word in argv]
-    with Exchange(authority, Peer.wait) as exchange, tempfile.TemporaryDirectory() as folder:
+    with (
+        ScriptedExchange(authority, Peer.wait) as exchange,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         client = Client(exchange, Path(folder))
         status, out, err = client.run("-n", *words)  # type: ignore[arg-type]
         assert exchange.dialled == []

@@ -21,14 +21,14 @@ from client.common import (
     GREETED,
     SUBSCRIBED,
     TICKER,
-    connection,
+    connection_failed,
     got,
     hang,
-    messages,
-    request,
+    messages_failed,
+    request_failed,
     sent,
 )
-from client.scripted import Exchange, Peer, Refusal, answer, frame
+from client.scripted import Peer, Refusal, ScriptedExchange, answer, frame
 from conftest import Client
 from practice.authority import Authority
 
@@ -54,14 +54,14 @@ def test_no_answer(client: Client, stage: str) -> None:
     """A handshake that never comes ends at the limit on connecting."""
     client.exchange.faults[stage] = hang
     result = client.run("ticker", "XBT/USD", "--idle-timeout", "0.2")
-    assert result == (1, connection("no connection within 0.2 seconds"), "")
+    assert result == (1, connection_failed("no connection within 0.2 seconds"), "")
 
 
 def test_no_greeting(client: Client) -> None:
     """An exchange that doesn't greet is dead."""
     client.exchange.script = Peer.wait
     result = client.run("ticker", "XBT/USD", "--idle-timeout", "2")
-    assert result == (1, connection("nothing received for 2 seconds"), "")
+    assert result == (1, connection_failed("nothing received for 2 seconds"), "")
 
 
 @pytest.mark.parametrize(
@@ -87,14 +87,14 @@ def test_no_greeting(client: Client) -> None:
 def test_http_status(client: Client, refusal: Refusal, words: str) -> None:
     """An HTTP status instead of a WebSocket is named, and a redirect isn't followed."""
     client.exchange.refusals = iter([refusal])
-    assert client.run("addOrder") == (1, connection(words), "")
+    assert client.run("addOrder") == (1, connection_failed(words), "")
     assert client.exchange.dialled == ["ws-auth.kraken.com:443"]
 
 
 def test_http_status_of_no_name(client: Client) -> None:
     """A status that only Cloudflare knows is named by its number."""
     client.exchange.faults["http"] = say(b"HTTP/1.1 520\r\n\r\n")
-    assert client.run("ticker", "XBT/USD") == (1, connection("HTTP 520"), "")
+    assert client.run("ticker", "XBT/USD") == (1, connection_failed("HTTP 520"), "")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_certificate(
     client.exchange.context = client.exchange.authority.context(*hosts, **validity)
     result = client.run("addOrder")
     assert result.status == 1
-    assert result.out.startswith(connection(words)[:-2])
+    assert result.out.startswith(connection_failed(words)[:-2])
     assert client.exchange.received == []
 
 
@@ -127,7 +127,7 @@ def test_untrusted_certificate(client: Client) -> None:
     client.environment["SSL_CERT_DIR"] = str(client.folder)
     result = client.run("addOrder")
     assert result.status == 1
-    assert result.out.startswith(connection("certificate not accepted: ")[:-2])
+    assert result.out.startswith(connection_failed("certificate not accepted: ")[:-2])
     assert client.exchange.received == []
 
 
@@ -135,7 +135,7 @@ def test_refused_by_the_proxy(client: Client) -> None:
     """A proxy that refuses is named as such."""
     client.exchange.faults["proxy"] = say(b"HTTP/1.1 403 Forbidden\r\n\r\n")
     result = client.run("ticker", "XBT/USD")
-    assert result == (1, connection("failed CONNECT via proxy status: 403"), "")
+    assert result == (1, connection_failed("failed CONNECT via proxy status: 403"), "")
 
 
 def test_nobody_listens(client: Client) -> None:
@@ -166,15 +166,17 @@ def test_closed(client: Client, code: int | None, reason: str, words: str) -> No
     """The code and the reason that the exchange gave are said, on one line."""
     client.exchange.script = answer(SUBSCRIBED, then=lambda peer: peer.close(code, reason))
     result = client.run("ticker", "XBT/USD", "-rq")
-    assert result == (1, "", messages(words))
+    assert result == (1, "", messages_failed(words))
 
 
 @pytest.mark.parametrize(
     ("messages_sent", "out", "sentence"),
     [
-        pytest.param(0, "", connection, id="before the greeting"),
-        pytest.param(1, GREETED + sent(TICKER), request, id="before the reply"),
-        pytest.param(2, GREETED + sent(TICKER) + got(SUBSCRIBED), messages, id="in the stream"),
+        pytest.param(0, "", connection_failed, id="before the greeting"),
+        pytest.param(1, GREETED + sent(TICKER), request_failed, id="before the reply"),
+        pytest.param(
+            2, GREETED + sent(TICKER) + got(SUBSCRIBED), messages_failed, id="in the stream"
+        ),
     ],
 )
 @pytest.mark.parametrize(
@@ -235,7 +237,7 @@ def test_dead(client: Client) -> None:
     """A stream on which nothing arrives is dead."""
     client.exchange.script = answer(SUBSCRIBED)
     result = client.run("ticker", "XBT/USD", "--idle-timeout", "2", "-rq")
-    assert result == (1, "", messages("nothing received for 2 seconds"))
+    assert result == (1, "", messages_failed("nothing received for 2 seconds"))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +266,7 @@ def test_dead_but_not_silent(client: Client, first: bytes, life: bytes, slow: bo
 
     client.exchange.script = answer(SUBSCRIBED, then=live)
     result = client.run("ticker", "XBT/USD", "--idle-timeout", "2", "-rq")
-    assert result == (1, "", messages("nothing received for 2 seconds"))
+    assert result == (1, "", messages_failed("nothing received for 2 seconds"))
 
 
 def test_no_idle_timeout(client: Client) -> None:
@@ -310,7 +312,7 @@ def test_name_not_found(client: Client) -> None:
     """A host that has no address is said as the system says it."""
     client.patch("def getaddrinfo(*_, **__): raise socket.gaierror(-2, 'not known')")
     result = client.run("ticker", "XBT/USD")
-    assert result == (1, connection("[Errno -2] not known"), "")
+    assert result == (1, connection_failed("[Errno -2] not known"), "")
 
 
 def test_name_look_up_hangs(client: Client) -> None:
@@ -324,9 +326,9 @@ def test_name_look_up_hangs(client: Client) -> None:
     )
     process = client.start("ticker", "XBT/USD")
     process.read_until("looking")
-    assert process.signal(signal.SIGINT).end() == (1, connection("stopped by SIGINT"), "")
+    assert process.signal(signal.SIGINT).end() == (1, connection_failed("stopped by SIGINT"), "")
     result = client.run("ticker", "XBT/USD", "--idle-timeout", "0.2")
-    assert result.out.endswith(connection("no connection within 0.2 seconds"))
+    assert result.out.endswith(connection_failed("no connection within 0.2 seconds"))
 
 
 def test_unreachable(client: Client) -> None:
@@ -339,7 +341,7 @@ def test_unreachable(client: Client) -> None:
             filling.connect_ex(full.getsockname())
         client.environment["https_proxy"] = f"http://127.0.0.1:{full.getsockname()[1]}"
         result = client.run("ticker", "XBT/USD", "--idle-timeout", "0.5")
-    assert result == (1, connection("no connection within 0.5 seconds"), "")
+    assert result == (1, connection_failed("no connection within 0.5 seconds"), "")
 
 
 def test_binary(client: Client) -> None:
@@ -361,7 +363,7 @@ def test_pings_in_a_flood(client: Client) -> None:
 
     client.exchange.script = answer(SUBSCRIBED, then=flood)
     result = client.run("ticker", "XBT/USD", "-rq")
-    assert result == (1, f"{DATA}\n" * 10_000, messages("1000"))
+    assert result == (1, f"{DATA}\n" * 10_000, messages_failed("1000"))
     assert pongs == [b"%d" % number for number in range(20)]
 
 
@@ -378,7 +380,7 @@ def test_any_bytes(authority: Authority, data: bytes, opcode: Opcode | None) -> 
         peer.sock.close()
 
     script = answer(then=leave)
-    with Exchange(authority, script) as exchange, tempfile.TemporaryDirectory() as folder:
+    with ScriptedExchange(authority, script) as exchange, tempfile.TemporaryDirectory() as folder:
         result = Client(exchange, Path(folder)).run("ticker", "XBT/USD", "--idle-timeout", "5")
     assert (result.status, result.err) == (1, "")
     assert result.out.splitlines()[-1].startswith("WebSocket ")

@@ -14,9 +14,9 @@ from client.common import (
     PONG,
     SUBSCRIBED,
     TIMED_OUT,
-    connection,
+    connection_failed,
     hang,
-    request,
+    request_failed,
 )
 from client.scripted import HEARTBEAT, answer
 from conftest import PATIENCE, TOKEN, Client
@@ -48,7 +48,7 @@ def test_count(client: Client, count: int) -> None:
 def test_time_limit(client: Client, argv: list[str], replies: list[str], status: int) -> None:
     """What the time limit means depends on what was still to come."""
     result = client.time_out(*argv, "-rq", say=replies)
-    sentence = "" if replies else request(TIMED_OUT)
+    sentence = "" if replies else request_failed(TIMED_OUT)
     out = "".join(f"{reply}\n" for reply in replies if reply != SUBSCRIBED)
     assert result == (status, out, sentence + (FATE if status == 3 else ""))
 
@@ -69,13 +69,13 @@ def test_longest_limits(client: Client) -> None:
 def test_order_not_even_begun(client: Client) -> None:
     """An order that the time limit ends while its token is awaited is not in effect."""
     argv = ["addOrder", "-C1", "-W0.2", "--token-command", "exec sleep 60"]
-    assert client.run(*argv) == (1, connection(TIMED_OUT), "")
+    assert client.run(*argv) == (1, connection_failed(TIMED_OUT), "")
 
 
 def test_order_never_sent(client: Client) -> None:
     """An order that the time limit kept from being sent is certainly not in effect."""
     client.exchange.faults["tls"] = hang
-    assert client.run("addOrder", "-C1", "-W0.2") == (1, connection(TIMED_OUT), "")
+    assert client.run("addOrder", "-C1", "-W0.2") == (1, connection_failed(TIMED_OUT), "")
 
 
 def test_ctrl_c_with_a_count(client: Client) -> None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from client.common import DATA, GREETED, PONG, REFUSED, SUBSCRIBED, TICKER, got, request, sent
+from client.common import (
+    DATA,
+    GREETED,
+    PONG,
+    REFUSED,
+    SUBSCRIBED,
+    TICKER,
+    got,
+    request_failed,
+    sent,
+)
 from client.scripted import GREETING, HEARTBEAT, Peer, answer
 from conftest import Client
 
@@ -20,7 +30,7 @@ ALL = (SUBSCRIBED, HEARTBEAT, REFUSED, DATA)
         ("-rqC1", f"{REFUSED}\n{DATA}\n"),
     ],
 )
-def test_feed(client: Client, options: str, out: str) -> None:
+def test_housekeeping(client: Client, options: str, out: str) -> None:
     """-r leaves only messages, -q no housekeeping; refusals stay."""
     client.exchange.script = answer(*ALL)
     assert client.run(options, "ticker", "XBT/USD", "A/B") == (0, out, "")
@@ -63,7 +73,7 @@ def test_sentences(client: Client, options: str) -> None:
     client.exchange.script = answer(REFUSED)
     result = client.run(options, "ticker", "A/B")
     assert result.out.endswith(f"{REFUSED}\n")
-    assert result.err == request("Currency pair not supported A/B")
+    assert result.err == request_failed("Currency pair not supported A/B")
     usage = client.run(options, "ticker")
     assert (usage.status, usage.out) == (1, "")
     assert usage.err.startswith("Usage: ")

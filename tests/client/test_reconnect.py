@@ -17,10 +17,10 @@ from client.common import (
     REFUSED,
     SUBSCRIBED,
     TICKER,
-    connection,
+    connection_failed,
     got,
-    messages,
-    request,
+    messages_failed,
+    request_failed,
     sent,
 )
 from client.scripted import Peer, Refusal, answer
@@ -54,7 +54,7 @@ def test_transcript(client: Client) -> None:
     scripts(client, closing(SUBSCRIBED, DATA), answer(SUBSCRIBED, DATA))
     status, out, err = client.run("ticker", "XBT/USD", "-C2", "--reconnect", "0.01")
     connected = (GREETED + sent(TICKER) + got(SUBSCRIBED, DATA)).splitlines()
-    lost = ["Z " + messages("1001 bye").rstrip(), "Connecting again in "]
+    lost = ["Z " + messages_failed("1001 bye").rstrip(), "Connecting again in "]
     assert (status, err) == (0, "")
     assert lines(out) == [*connected, *lost, *connected]
 
@@ -64,7 +64,7 @@ def test_raw(client: Client) -> None:
     scripts(client, closing(SUBSCRIBED, DATA), answer(SUBSCRIBED, DATA))
     status, out, err = client.run("ticker", "XBT/USD", "-rqC2", "--reconnect", "0")
     assert (status, out) == (0, f"{DATA}\n{DATA}\n")
-    assert lines(err) == ["Z " + messages("1001 bye").rstrip(), "Connecting again in "]
+    assert lines(err) == ["Z " + messages_failed("1001 bye").rstrip(), "Connecting again in "]
 
 
 def test_cannot_connect(client: Client) -> None:
@@ -76,7 +76,7 @@ def test_cannot_connect(client: Client) -> None:
     again = "Connecting again in "
     words = ["HTTP 503 Service Unavailable", "HTTP 429 Too Many Requests"]
     assert lines(err) == [
-        line for why in words for line in ("Z " + connection(why).rstrip(), again)
+        line for why in words for line in ("Z " + connection_failed(why).rstrip(), again)
     ]
 
 
@@ -84,7 +84,7 @@ def test_refused_at_first(client: Client) -> None:
     """A subscription that is refused at the first connection ends it."""
     client.exchange.script = answer(REFUSED)
     result = client.run("ticker", "A/B", "-rq", "--reconnect", "0")
-    assert result == (1, f"{REFUSED}\n", request("Currency pair not supported A/B"))
+    assert result == (1, f"{REFUSED}\n", request_failed("Currency pair not supported A/B"))
 
 
 def test_refused_later(client: Client) -> None:
@@ -92,7 +92,7 @@ def test_refused_later(client: Client) -> None:
     scripts(client, closing(SUBSCRIBED, DATA), answer(REFUSED))
     status, out, err = client.run("ticker", "A/B", "-rqC2", "--reconnect", "0.01")
     assert (status, out) == (1, f"{DATA}\n{REFUSED}\n")
-    assert lines(err)[2:] == [request("Currency pair not supported A/B").rstrip()]
+    assert lines(err)[2:] == [request_failed("Currency pair not supported A/B").rstrip()]
 
 
 def test_service_broken(client: Client) -> None:
@@ -101,7 +101,7 @@ def test_service_broken(client: Client) -> None:
     scripts(client, answer(broken), answer(SUBSCRIBED, DATA))
     status, out, err = client.run("openOrders", "-rqC1", "--reconnect", "0.01")
     assert (status, out) == (0, f"{broken}\n{DATA}\n")
-    assert lines(err)[0] == "Z " + request("EService:Unavailable").rstrip()
+    assert lines(err)[0] == "Z " + request_failed("EService:Unavailable").rstrip()
 
 
 def test_dead(client: Client) -> None:
@@ -110,7 +110,7 @@ def test_dead(client: Client) -> None:
     argv = ["ticker", "XBT/USD", "-rqC2", "--reconnect", "0", "--idle-timeout", "2"]
     status, out, err = client.run(*argv)
     assert (status, out) == (0, f"{DATA}\n{DATA}\n")
-    assert lines(err)[0] == "Z " + messages("nothing received for 2 seconds").rstrip()
+    assert lines(err)[0] == "Z " + messages_failed("nothing received for 2 seconds").rstrip()
 
 
 def test_token_file_again(client: Client) -> None:
@@ -191,7 +191,7 @@ def test_never_connected(client: Client) -> None:
     process = client.start("ticker", "XBT/USD", "--reconnect", "1000")
     process.read_until("Connecting again")
     result = process.signal(signal.SIGTERM).end()
-    assert result == (1, connection("stopped by SIGTERM"), "")
+    assert result == (1, connection_failed("stopped by SIGTERM"), "")
 
 
 def test_nobody_reads(client: Client) -> None:

@@ -16,11 +16,11 @@ from client.common import (
     FATE,
     SUBSCRIBED,
     TIMED_OUT,
-    connection,
+    connection_failed,
     cut,
     hang,
-    messages,
-    request,
+    messages_failed,
+    request_failed,
 )
 from client.scripted import HEARTBEAT, Peer, answer, frame
 from conftest import PATIENCE, Client
@@ -28,7 +28,7 @@ from tools.stops import stop_orders
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_feed(client: Client, number: signal.Signals) -> None:
+def test_stopped_feed(client: Client, number: signal.Signals) -> None:
     """A feed that ran until it was stopped is done, and says goodbye."""
     client.exchange.script = answer(SUBSCRIBED)
     process = client.start("ticker", "XBT/USD")
@@ -42,7 +42,7 @@ def test_before_the_reply(client: Client) -> None:
     client.exchange.script = answer(HEARTBEAT)
     process = client.start("ticker", "XBT/USD")
     process.read_until(HEARTBEAT)
-    assert process.signal(signal.SIGINT).end() == (1, messages("stopped by SIGINT"), "")
+    assert process.signal(signal.SIGINT).end() == (1, messages_failed("stopped by SIGINT"), "")
 
 
 def test_while_connecting(client: Client) -> None:
@@ -55,7 +55,7 @@ def test_while_connecting(client: Client) -> None:
     client.exchange.faults["tls"] = script
     process = client.start("ticker", "XBT/USD")
     client.barrier.wait()
-    assert process.signal(signal.SIGINT).end() == (1, connection("stopped by SIGINT"), "")
+    assert process.signal(signal.SIGINT).end() == (1, connection_failed("stopped by SIGINT"), "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -86,7 +86,7 @@ def test_blocked(client: Client) -> None:
         "-rq",
         preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, blocked),
     )
-    assert result == (3, "", request(TIMED_OUT) + FATE)
+    assert result == (3, "", request_failed(TIMED_OUT) + FATE)
 
 
 def test_pongs_that_nobody_reads(client: Client) -> None:

@@ -19,9 +19,9 @@ from client.common import (
     PONG,
     REFUSED_WHOLE,
     TIMED_OUT,
-    connection,
-    messages,
-    request,
+    connection_failed,
+    messages_failed,
+    request_failed,
     sent,
 )
 from client.scripted import HEARTBEAT, Peer, answer
@@ -114,7 +114,7 @@ def test_answered_then(
 def test_contradiction(client: Client, replies: list[str], status: int) -> None:
     """A complete answer stands; but what was refused and then accepted may be live."""
     out = "".join(f"{reply}\n" for reply in replies)
-    err = messages(TIMED_OUT) + FATE if status == 3 else ""
+    err = messages_failed(TIMED_OUT) + FATE if status == 3 else ""
     assert client.time_out("addOrder", "-rq", say=replies) == (status, out, err)
 
 
@@ -164,14 +164,14 @@ def test_service_broken(client: Client, argv: list[str], replies: list[str], wor
         ]
     )
     status, _, err = client.run(*argv, "-rqC1", "-W0")
-    assert (status, err) == (3, request(words) + FATE)
+    assert (status, err) == (3, request_failed(words) + FATE)
 
 
 def test_service_broken_in_time(client: Client) -> None:
     """Without a count, too, the exchange's words are in the sentence, not the time limit's."""
     broken = ERROR.replace("EOrder:Insufficient funds", "EService:Busy")
     result = client.time_out("addOrder", "-rq", say=[broken])
-    assert result == (3, f"{broken}\n", request("EService:Busy") + FATE)
+    assert result == (3, f"{broken}\n", request_failed("EService:Busy") + FATE)
 
 
 @pytest.mark.parametrize("words", ["Market in cancel_only mode", " Market in post_only mode"])
@@ -186,7 +186,7 @@ def test_unanswered(client: Client) -> None:
     """An order without an answer ends after three seconds with status 3, and says so."""
     client.exchange.script = answer()
     result = client.run("addOrder", "pair=XBT/USD")
-    assert result == (3, GREETED + sent(ORDER_SHOWN) + request(TIMED_OUT) + FATE, "")
+    assert result == (3, GREETED + sent(ORDER_SHOWN) + request_failed(TIMED_OUT) + FATE, "")
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,12 @@ def test_not_an_answer(client: Client, argv: list[str], replies: list[str]) -> N
     """What isn't the whole answer leaves the fate unknown."""
     client.exchange.script = answer(*replies, then=lambda peer: peer.close(1001, "bye"))
     out = "".join(f"{reply}\n" for reply in replies)
-    assert client.run(*argv, "-rqC1") == (3, out, messages("1001 bye") + FATE)
+    assert client.run(*argv, "-rqC1") == (3, out, messages_failed("1001 bye") + FATE)
 
 
 def test_ping_unanswered(client: Client) -> None:
     """A ping without a pong has failed."""
-    assert client.time_out("ping", "-rq") == (1, "", request(TIMED_OUT))
+    assert client.time_out("ping", "-rq") == (1, "", request_failed(TIMED_OUT))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -225,7 +225,7 @@ def test_order_stopped(client: Client, number: signal.Signals) -> None:
     process = client.start("addOrder", "-W0")
     process.read_until(HEARTBEAT)
     result = process.signal(number).end()
-    assert result == (3, messages(f"stopped by {number.name}") + FATE, "")
+    assert result == (3, messages_failed(f"stopped by {number.name}") + FATE, "")
 
 
 def test_order_not_sent(client: Client) -> None:
@@ -238,5 +238,5 @@ def test_order_not_sent(client: Client) -> None:
     client.exchange.script = script
     process = client.start("addOrder")
     client.barrier.wait()
-    assert process.signal(signal.SIGTERM).end() == (1, connection("stopped by SIGTERM"), "")
+    assert process.signal(signal.SIGTERM).end() == (1, connection_failed("stopped by SIGTERM"), "")
     assert client.exchange.received == []

@@ -12,8 +12,8 @@ from client.common import (
     SUBSCRIBED,
     TIMED_OUT,
     got,
-    messages,
-    request,
+    messages_failed,
+    request_failed,
 )
 from client.scripted import answer
 from conftest import Client
@@ -44,7 +44,7 @@ def test_refused(client: Client, argv: list[str], replies: list[str], words: str
     client.exchange.script = answer(*replies)
     result = client.run(*argv)
     assert result.status == 1
-    assert result.out.endswith(got(*replies) + request(words))
+    assert result.out.endswith(got(*replies) + request_failed(words))
 
 
 def test_partly_refused(client: Client) -> None:
@@ -67,7 +67,7 @@ def test_partly_refused(client: Client) -> None:
 def test_never_acknowledged(client: Client, message: str) -> None:
     """A feed that has brought neither an acceptance nor data has failed."""
     result = client.time_out("ticker", "XBT/USD", "-rq", say=[message])
-    assert result == (1, f"{message}\n", messages(TIMED_OUT))
+    assert result == (1, f"{message}\n", messages_failed(TIMED_OUT))
 
 
 def test_refused_later(client: Client) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from client.common import ALL_CANCELLED, TIMED_OUT, connection
+from client.common import ALL_CANCELLED, TIMED_OUT, connection_failed
 from client.scripted import answer
 from conftest import TOKEN, Client
 
@@ -99,7 +99,7 @@ def test_stopped_while_reading(client: Client) -> None:
     """The time limit holds also while the token is awaited."""
     (client.folder / "WS_Token").unlink()
     os.mkfifo(client.folder / "WS_Token")
-    assert client.run("cancelAll", "-W0.2") == (1, connection(TIMED_OUT), "")
+    assert client.run("cancelAll", "-W0.2") == (1, connection_failed(TIMED_OUT), "")
 
 
 def test_token_file(client: Client) -> None:

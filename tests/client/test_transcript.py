@@ -42,7 +42,7 @@ def test_order(client: Client) -> None:
     assert client.exchange.received == [ORDER]
 
 
-def test_feed(client: Client) -> None:
+def test_every_message_as_it_came(client: Client) -> None:
     """A feed prints every message exactly as it came, each when it comes."""
     odd = ['{ "event" : "heartbeat" }', '[ 340, {"é":"\\u00e9"} ]', "", "no JSON", "[[[", "{}"]
     client.exchange.script = answer(SUBSCRIBED, *odd, DATA)

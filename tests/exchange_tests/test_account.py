@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchange_tests.test_market import Client, record
+from exchange_tests.test_market import BookClient, record
 from practice.account import (
     BALANCES,
     MAKER,
@@ -71,7 +71,7 @@ class Desk:
 
     def ask_for(self, name: str, **request: Any) -> list[dict[str, Any]]:
         """Return the answers to a request."""
-        return self.account.answer({"event": name, **request})
+        return self.account.handle({"event": name, **request})
 
     def request(self, **changes: Any) -> dict[str, Any]:
         """Return an order for 0.01 XBT at 50000 USD that rests, with changes; None takes away."""
@@ -106,7 +106,7 @@ def desk() -> Desk:
 def test_limit_order_rests_and_fills() -> None:
     """A limit order rests in the market's book until the market reaches it, and fills there."""
     desk = Desk(1)  # whose price falls
-    client, messages = Client(10), record(desk.market, BookFeed("book", desk.book, 10))
+    client, messages = BookClient(10), record(desk.market, BookFeed("book", desk.book, 10))
     price = desk.bid + desk.book.pair.tick
     order = desk.place(price=f"{price}", volume="0.5")
     for message in messages:
@@ -507,7 +507,7 @@ def test_amend_keeps_its_turn(desk: Desk) -> None:
 
 def test_amend_within_view(desk: Desk) -> None:
     """An order that moves within a book's view pushes no level out that is still to be seen."""
-    client, messages = Client(10), record(desk.market, BookFeed("book", desk.book, 10))
+    client, messages = BookClient(10), record(desk.market, BookFeed("book", desk.book, 10))
     first, second = (-desk.book.bids.keys[place] + desk.book.pair.tick for place in (2, 4))
     order = desk.place(price=f"{first}")
     desk.ask_for("amendOrder", txid=order.txid, limit_price=f"{second}")
@@ -883,7 +883,7 @@ def test_money_is_conserved(seed: int, requests: list[Any]) -> None:
     The rest of each open order that waits for nothing lies in the book, and a client's book holds.
     """
     desk = Desk(seed)
-    client, messages = Client(10), record(desk.market, BookFeed("book", desk.book, 10))
+    client, messages = BookClient(10), record(desk.market, BookFeed("book", desk.book, 10))
     for request in requests:
         do(desk, request)
         expected = {asset: Decimal(amount) for asset, amount in BALANCES.items()}

@@ -12,7 +12,7 @@ import pytest
 import exchange
 import krakenws
 from conftest import SCRIPT
-from practice.protocol import PRACTICE_TOKEN
+from practice.credentials import PRACTICE_TOKEN
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -717,7 +717,7 @@ class Account:
 
     # Requests
 
-    def answer(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+    def handle(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Do what a request asks for, and return the exchange's answers.
 
         The session's own members, token and reqid, have been seen to. Empty is absent.

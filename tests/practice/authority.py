@@ -9,7 +9,7 @@ from typing import Any
 
 import trustme
 
-from practice.protocol import HOSTS
+from practice.common import HOSTS
 
 TRUST = (
     "SSL_CERT_FILE",

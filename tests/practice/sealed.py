@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from practice.protocol import HOSTS
+from practice.common import HOSTS
 
 ADDRESSES = {host: (f"127.0.0.{number}", 443) for number, host in enumerate(HOSTS, 1)}
 

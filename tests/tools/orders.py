@@ -25,10 +25,11 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' rooms are
 
-from client.scripted import Exchange, running
+from client.scripted import ScriptedExchange, running
 from practice.account import Order
 from practice.authority import Authority
-from practice.protocol import PRACTICE_TOKEN, Practice
+from practice.credentials import PRACTICE_TOKEN
+from practice.exchange import Practice
 from practice.server import Server
 
 ROOT = Path(__file__).parents[2]
@@ -89,7 +90,7 @@ class Proof:
         """Enter an order into the books."""
         self.books[str(order.volume)] = order
 
-    def place(self, exchange: Exchange, number: int) -> tuple[str, int]:
+    def place(self, exchange: ScriptedExchange, number: int) -> tuple[str, int]:
         """Place an order as the README does it, and return what is said and the status."""
         if "drop" in self.practice.faults:  # those of the orders under way as well
             self.practice.faults["drop"] = self.random.uniform(0, LONGEST_DROP)
@@ -115,7 +116,7 @@ class Proof:
         """Place orders, some at once, and return what came of them once all is over."""
         with (
             running(Server(self.practice, None)) as server,
-            Exchange(self.authority, server) as exchange,
+            ScriptedExchange(self.authority, server) as exchange,
             ThreadPoolExecutor(at_once) as pool,
         ):
             said = list(pool.map(partial(self.place, exchange), range(orders)))

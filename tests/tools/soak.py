@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' rooms are
 
-from client.scripted import Exchange, Peer, frame
+from client.scripted import Peer, ScriptedExchange, frame
 from practice.authority import Authority
 from practice.market import BookFeed, Market
 
@@ -107,7 +107,7 @@ class Soak:
     def run(self, stop: bool = False) -> bool:
         """Run the client to the end, or to SIGTERM in the middle, and return if all is right."""
         command = [sys.executable, str(SCRIPT), "-rq", "book", "XBT/USD", "1000"]
-        with Exchange(self.authority, self.script) as exchange, self.path.open("wb") as out:
+        with ScriptedExchange(self.authority, self.script) as exchange, self.path.open("wb") as out:
             process = subprocess.Popen(
                 command, env=exchange.environment(), stdout=out, stderr=subprocess.DEVNULL
             )

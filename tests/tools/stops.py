@@ -26,7 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' rooms are
 
-from client.scripted import Exchange, Peer
+from client.scripted import Peer, ScriptedExchange
 from practice.authority import Authority
 
 SCRIPT = Path(__file__).parents[2] / "krakenws.py"
@@ -50,7 +50,7 @@ def untraced(environment: dict[str, str]) -> dict[str, str]:
     return {name: text for name, text in environment.items() if not name.startswith("COVERAGE_")}
 
 
-class Order:
+class StoppedOrder:
     """One order, and what the exchange knows of it."""
 
     def __init__(self, chance: random.Random) -> None:
@@ -91,7 +91,7 @@ class Order:
     def run(self, authority: Authority, folder: str) -> tuple[str, str, bool]:
         """Place the order; return its status, the truth, and whether the two go together."""
         command = [sys.executable, str(SCRIPT), "-rq", "-W2", "addOrder", "pair=XBT/USD"]
-        with Exchange(authority, self.script) as exchange:
+        with ScriptedExchange(authority, self.script) as exchange:
             self.process = subprocess.Popen(
                 command,
                 cwd=folder,
@@ -120,11 +120,13 @@ class Order:
 def stop_orders(count: int, seed: int, workers: int) -> Counter[tuple[str, str, bool]]:
     """Place and stop so many orders; return how often what came of it."""
     chance = random.Random(seed)
-    orders = [Order(chance) for _ in range(count)]
+    orders = [StoppedOrder(chance) for _ in range(count)]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
         Path(folder, "WS_Token").write_text("token")
         authority = Authority(Path(folder))
-        return Counter(pool.map(partial(Order.run, authority=authority, folder=folder), orders))
+        return Counter(
+            pool.map(partial(StoppedOrder.run, authority=authority, folder=folder), orders)
+        )
 
 
 def main() -> int:
