@@ -237,7 +237,8 @@ class Server:
         connection = Connection(self.practice, host, transport)
         with seen(), contextlib.ExitStack() as stack:
             stack.callback(connection.leave)
-            await first(transport.listen(), transport.talk(), transport.pass_on(connection))
+            works = transport.listen(), transport.talk(), transport.pass_on(connection)
+            await first(*works, ws.wait_closed())  # a reset is noticed though all of them wait
 
     async def serve_rest(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve an HTTPS connection to its end."""
