@@ -49,8 +49,11 @@ settings.register_profile("default", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-# A shell makes what a script starts with & ignore SIGINT, and each client would inherit that.
+# A shell makes what a script starts with & ignore SIGINT, and nohup makes it ignore SIGHUP. Each
+# client would inherit that; a handler isn't inherited, and this one keeps what nohup is for.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 class Result(NamedTuple):

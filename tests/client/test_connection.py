@@ -233,13 +233,6 @@ def test_lost(
         assert result == (1, out + sentence(words), "")
 
 
-def test_dead(client: Client) -> None:
-    """A stream on which nothing arrives is dead."""
-    client.exchange.script = answer(SUBSCRIBED)
-    result = client.run("ticker", "XBT/USD", "--idle-timeout", "2", "-rq")
-    assert result == (1, "", messages_failed("nothing received for 2 seconds"))
-
-
 @pytest.mark.parametrize(
     ("first", "life", "slow"),
     [

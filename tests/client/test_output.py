@@ -66,18 +66,15 @@ def test_order_and_head(client: Client) -> None:
         pytest.param(["--help"], 1, "", 0, id="help"),
     ],
 )
-@pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_full(
     client: Client,
     argv: list[str],
     status: int,
     fate: str,
     received: int,
-    unbuffered: str,
 ) -> None:
     """A disk that is full is said on stderr, and nothing is sent after it was noticed."""
     client.exchange.script = answer(ACCEPTED)
-    client.environment["PYTHONUNBUFFERED"] = unbuffered
     with open("/dev/full", "w") as full:
         result = client.run(*argv, stdout=full)
     words = f"stdout can't be written ([Errno 28] {os.strerror(28)})\n"
@@ -162,10 +159,9 @@ def test_closed_stdin(client: Client) -> None:
     assert result == (0, f"{DATA}\n", "")
 
 
-def test_read_only_directory(client: Client) -> None:
+def test_writes_nothing(client: Client) -> None:
     """Nothing is ever written into the current directory."""
     before = sorted(client.folder.iterdir())
-    client.folder.chmod(0o500)
     assert client.run("-rqC1", "cancelAll").status == 0
     assert sorted(client.folder.iterdir()) == before
 

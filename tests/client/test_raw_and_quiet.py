@@ -39,7 +39,6 @@ def test_housekeeping(client: Client, options: str, out: str) -> None:
 @pytest.mark.parametrize(
     ("options", "out"),
     [
-        ("-C1", GREETED + sent('{"event":"ping"}') + got(PONG)),
         ("-qC1", got(PONG)),
         ("-rC1", f"{GREETED[len('WebSocket -> Client: ') : -1]}\n{PONG}\n"),
         ("-rqC1", f"{PONG}\n"),
