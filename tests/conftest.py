@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import settings
-from practice.authority import Authority
-from practice.protocol import Practice
-from practice.server import Server
-from scripted import GREETING, Exchange, Peer, running
 
 import krakenws
+from client.scripted import Peer, ScriptedExchange, answer, running
+from practice.authority import Authority
+from practice.exchange import Practice
+from practice.server import Server
 
 SCRIPT = Path(krakenws.__file__)
 TOKEN = "Token/With+Some=Signs"  # noqa: S105 - it opens nothing
@@ -28,8 +28,19 @@ PATIENCE = 30  # seconds after which a process that should have ended is taken f
 
 # What the README's recipes use and a plain Python image may lack: real where it is there.
 PROGRAMS = (
-    *("curl", "find", "grep", "gzip", "jq", "kcat", "openssl", "redis-cli", "redis-server"),
-    *("systemd-analyze", "ts", "xargs", "zsh"),
+    "curl",
+    "find",
+    "grep",
+    "gzip",
+    "jq",
+    "kcat",
+    "openssl",
+    "redis-cli",
+    "redis-server",
+    "systemd-analyze",
+    "ts",
+    "xargs",
+    "zsh",
 )
 MISSING = [program for program in PROGRAMS if not shutil.which(program)]
 
@@ -38,10 +49,11 @@ settings.register_profile("default", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-# A shell makes what a script starts with & ignore SIGINT, and each client would inherit that.
+# A shell makes what a script starts with & ignore SIGINT, and nohup makes it ignore SIGHUP. Each
+# client would inherit that; a handler isn't inherited, and this one keeps what nohup is for.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-GREETED = f"WebSocket -> Client: {GREETING}\n"
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 class Result(NamedTuple):
@@ -109,7 +121,7 @@ class Client:
 
     script = SCRIPT
 
-    def __init__(self, exchange: Exchange, folder: Path) -> None:
+    def __init__(self, exchange: ScriptedExchange, folder: Path) -> None:
         self.exchange = exchange
         self.folder = folder
         self.environment: dict[str, str] = exchange.environment()
@@ -147,15 +159,11 @@ class Client:
         The test sends the signal itself: no machine is too slow for that.
         """
 
-        def script(peer: Peer) -> None:
-            peer.greet()
-            peer.receive()
-            peer.send(*say)
+        def then(peer: Peer) -> None:
             peer.sync()
             self.barrier.wait()
-            peer.wait()
 
-        self.exchange.script = script
+        self.exchange.script = answer(*say, then=then)
         process = self.start(*argv, "-W0", **options)
         self.barrier.wait()
         return process.signal(signal.SIGALRM).end()
@@ -192,15 +200,15 @@ def practice() -> Iterator[Server]:
 
 
 @pytest.fixture
-def exchange(authority: Authority, practice: Server) -> Iterator[Exchange]:
+def exchange(authority: Authority, practice: Server) -> Iterator[ScriptedExchange]:
     """Yield a running exchange: the practice exchange, or the test gives it a script."""
-    with Exchange(authority, practice) as server:
+    with ScriptedExchange(authority, practice) as server:
         yield server
     assert not server.errors
 
 
 @pytest.fixture
-def client(exchange: Exchange, tmp_path: Path) -> Iterator[Client]:
+def client(exchange: ScriptedExchange, tmp_path: Path) -> Iterator[Client]:
     """Yield the client, with a token in its directory."""
     (tmp_path / "WS_Token").write_text(f"{TOKEN}\n")
     client = Client(exchange, tmp_path)
@@ -209,25 +217,3 @@ def client(exchange: Exchange, tmp_path: Path) -> Iterator[Client]:
         process.process.kill()
         with process.process:  # waits, and closes its pipes
             pass
-
-
-def answer(*messages: object) -> Any:
-    """Return a script: greet, take the request, send MESSAGES and wait for the client to go."""
-
-    def script(peer: Peer) -> None:
-        peer.greet()
-        peer.receive()
-        peer.send(*messages)
-        peer.wait()
-
-    return script
-
-
-def sent(request: str) -> str:
-    """Return the line of the transcript that shows a request."""
-    return f"Client -> WebSocket: {request}\n"
-
-
-def got(*messages: str) -> str:
-    """Return the lines of the transcript that show messages."""
-    return "".join(f"WebSocket -> Client: {message}\n" for message in messages)

@@ -27,7 +27,9 @@ from pathlib import Path
 
 try:
     from practice.authority import Authority
-    from practice.protocol import API_KEY, API_SECRET, FAULTS, Practice, parse_fault
+    from practice.credentials import API_KEY, API_SECRET
+    from practice.exchange import Practice
+    from practice.faults import FAULTS, parse_fault
     from practice.replay import Replay, read_messages
     from practice.sealed import ADDRESSES, seal
     from practice.server import ANYWHERE, Server

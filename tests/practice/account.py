@@ -22,8 +22,15 @@ from typing import Any, NamedTuple
 from practice.market import ANY, Act, Book, Lot, Market, Side, Trade, lots, rename, stamp
 
 BALANCES = {
-    **{"USD": "250000", "EUR": "250000", "USDT": "10000", "TSLAx": "20"},
-    **{"XBT": "5", "ETH": "20", "LTC": "200", "XDG": "100000", "XRP": "20000"},
+    "USD": "250000",
+    "EUR": "250000",
+    "USDT": "10000",
+    "TSLAx": "20",
+    "XBT": "5",
+    "ETH": "20",
+    "LTC": "200",
+    "XDG": "100000",
+    "XRP": "20000",
 }
 MAKER, TAKER = Decimal("0.0025"), Decimal("0.0040")  # fees, as parts of the cost
 LEAST_COST = {"USD": "0.5", "EUR": "0.45", "XBT": "0.00002"}
@@ -89,17 +96,49 @@ ABSENT = {
 }
 FIELDS = {
     "addOrder": {
-        *("ordertype", "type", "pair", "volume", "price", "price2", "leverage", "margin"),
-        *("reduce_only", "oflags", "starttm", "expiretm", "deadline", "cl_ord_id", "userref"),
-        *("sender_sub_id", "stp_type", "validate", "timeinforce"),
-        *("close[ordertype]", "close[price]", "close[price2]"),
+        "ordertype",
+        "type",
+        "pair",
+        "volume",
+        "price",
+        "price2",
+        "leverage",
+        "margin",
+        "reduce_only",
+        "oflags",
+        "starttm",
+        "expiretm",
+        "deadline",
+        "cl_ord_id",
+        "userref",
+        "sender_sub_id",
+        "stp_type",
+        "validate",
+        "timeinforce",
+        "close[ordertype]",
+        "close[price]",
+        "close[price2]",
     },
     "amendOrder": {
-        *("txid", "cl_ord_id", "volume", "display_volume", "limit_price", "trigger_price"),
-        *("post_only", "pair", "deadline"),
+        "txid",
+        "cl_ord_id",
+        "volume",
+        "display_volume",
+        "limit_price",
+        "trigger_price",
+        "post_only",
+        "pair",
+        "deadline",
     },
     "editOrder": {
-        *("orderid", "pair", "volume", "price", "price2", "oflags", "newuserref", "validate"),
+        "orderid",
+        "pair",
+        "volume",
+        "price",
+        "price2",
+        "oflags",
+        "newuserref",
+        "validate",
     },
     "cancelOrder": {"txid", "cl_ord_id"},
     "cancelAll": set(),
@@ -398,10 +437,14 @@ class Order:
         pair = self.book.pair
         leverage = f"{self.leverage}:1" if self.leverage else None
         return {
-            **{"close": self.close or None, "leverage": leverage},
-            **{"order": self.words(pair.name, pair.show), "ordertype": self.ordertype},
-            **{"pair": pair.name, "price": pair.show(self.price)},
-            **{"price2": pair.show(self.price2), "type": self.type},
+            "close": self.close or None,
+            "leverage": leverage,
+            "order": self.words(pair.name, pair.show),
+            "ordertype": self.ordertype,
+            "pair": pair.name,
+            "price": pair.show(self.price),
+            "price2": pair.show(self.price2),
+            "type": self.type,
         }
 
     def amounts(self) -> dict[str, Any]:
@@ -409,8 +452,11 @@ class Order:
         show = self.book.pair.show
         average = self.cost / self.executed if self.executed else Decimal()
         return {
-            **{"vol_exec": lots(self.executed), "cost": show(self.cost), "fee": show(self.fee)},
-            **{"avg_price": show(average), "userref": self.userref},
+            "vol_exec": lots(self.executed),
+            "cost": show(self.cost),
+            "fee": show(self.fee),
+            "avg_price": show(average),
+            "userref": self.userref,
         }
 
     def triggering(self) -> dict[str, str]:
@@ -423,11 +469,19 @@ class Order:
         stop = self.price if self.trigger or self.misc else Decimal()
         starts, expires = (stamp(time) if time else None for time in (self.starts, self.expires))
         return event(
-            **{"descr": self.descr(), "oflags": self.oflags, **self.triggering()},
-            **{"opentm": stamp(self.opened), "refid": None, "status": self.status},
-            **{"stopprice": self.book.pair.show(stop), "timeinforce": self.timeinforce},
-            **{"vol": lots(self.volume), "expiretm": expires, "starttm": starts},
-            **{**self.amounts(), **identity(self)},
+            descr=self.descr(),
+            oflags=self.oflags,
+            **self.triggering(),
+            opentm=stamp(self.opened),
+            refid=None,
+            status=self.status,
+            stopprice=self.book.pair.show(stop),
+            timeinforce=self.timeinforce,
+            vol=lots(self.volume),
+            expiretm=expires,
+            starttm=starts,
+            **self.amounts(),
+            **identity(self),
         )
 
 
@@ -463,11 +517,17 @@ class Fill(NamedTuple):
         """Return it as ownTrades has it."""
         pair, order = self.order.book.pair, self.order
         return {
-            **{"cost": pair.show(self.cost), "fee": pair.show(self.fee)},
-            **{"margin": pair.show(Decimal()), "ordertxid": order.txid},
-            **{"ordertype": order.ordertype, "pair": pair.name, "postxid": POSITION},
-            **{"price": pair.show(self.trade.price), "time": stamp(self.trade.time)},
-            **{"type": order.type, "vol": lots(self.trade.volume)},
+            "cost": pair.show(self.cost),
+            "fee": pair.show(self.fee),
+            "margin": pair.show(Decimal()),
+            "ordertxid": order.txid,
+            "ordertype": order.ordertype,
+            "pair": pair.name,
+            "postxid": POSITION,
+            "price": pair.show(self.trade.price),
+            "time": stamp(self.trade.time),
+            "type": order.type,
+            "vol": lots(self.trade.volume),
         }
 
 
@@ -657,7 +717,7 @@ class Account:
 
     # Requests
 
-    def answer(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+    def handle(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Do what a request asks for, and return the exchange's answers.
 
         The session's own members, token and reqid, have been seen to. Empty is absent.

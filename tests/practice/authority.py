@@ -9,10 +9,13 @@ from typing import Any
 
 import trustme
 
-from practice.protocol import HOSTS
+from practice.common import HOSTS
 
 TRUST = (
-    *("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"),
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
     "WEBSOCKET_CLIENT_CA_BUNDLE",
 )
 # PYTHONUNBUFFERED changes how clients write; the others lead to a terminal outside

@@ -627,8 +627,11 @@ FIGURES: dict[str, tuple[Callable[[Book], object], Callable[[Book, int], Any]]] 
     "ohlc": (lambda book: book.count, ohlc),
 }
 FEEDS: dict[str, type[Feed]] = {
-    **{"ticker": Feed, "spread": Feed, "ohlc": Feed},
-    **{"trade": TradeFeed, "book": BookFeed},
+    "ticker": Feed,
+    "spread": Feed,
+    "ohlc": Feed,
+    "trade": TradeFeed,
+    "book": BookFeed,
 }
 CHANNELS = [
     *((name, 0) for name in ("trade", "ticker", "spread")),

@@ -9,7 +9,7 @@ from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 
-from practice.protocol import HEARTBEAT, compact
+from practice.common import HEARTBEAT, compact
 from practice.server import Server, first, seen
 
 RECEIVED = r"\[[0-9.]+,([\[{].*[\]}])\]"  # [time,message]; a market message ends with its pair

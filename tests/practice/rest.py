@@ -138,8 +138,11 @@ def describe_asset(name: str) -> dict[str, Any]:
     """Return what there is to know of an asset."""
     asset = ASSETS[name]
     return {
-        **{"aclass": asset.aclass, "altname": name, "decimals": asset.decimals},
-        **{"display_decimals": asset.display_decimals, "status": "enabled"},
+        "aclass": asset.aclass,
+        "altname": name,
+        "decimals": asset.decimals,
+        "display_decimals": asset.display_decimals,
+        "status": "enabled",
     }
 
 
@@ -160,15 +163,28 @@ def describe_pair(pair: Pair) -> dict[str, Any]:
     base, quote = ASSETS[pair.base], ASSETS[pair.quote]
     leverage = [] if base.aclass == TOKENIZED else [2, 3, 4, 5]
     return {
-        **{"altname": altname(pair), "wsname": pair.name, "aclass_base": base.aclass},
-        **{"base": base.code, "aclass_quote": quote.aclass, "quote": quote.code, "lot": "unit"},
-        **{"cost_decimals": pair.decimals, "pair_decimals": len(f"{pair.tick:f}") - 2},
-        **{"lot_decimals": LOT_DECIMALS, "lot_multiplier": 1},
-        **{"leverage_buy": leverage, "leverage_sell": leverage},
-        **{"fees": [[0, float(TAKER * 100)]], "fees_maker": [[0, float(MAKER * 100)]]},
-        **{"fee_volume_currency": "ZUSD", "margin_call": 80, "margin_stop": 40},
-        **{"ordermin": f"{pair.minimum:f}", "costmin": LEAST_COST[pair.quote]},
-        **{"tick_size": f"{pair.tick:f}", "status": "online"},
+        "altname": altname(pair),
+        "wsname": pair.name,
+        "aclass_base": base.aclass,
+        "base": base.code,
+        "aclass_quote": quote.aclass,
+        "quote": quote.code,
+        "lot": "unit",
+        "cost_decimals": pair.decimals,
+        "pair_decimals": len(f"{pair.tick:f}") - 2,
+        "lot_decimals": LOT_DECIMALS,
+        "lot_multiplier": 1,
+        "leverage_buy": leverage,
+        "leverage_sell": leverage,
+        "fees": [[0, float(TAKER * 100)]],
+        "fees_maker": [[0, float(MAKER * 100)]],
+        "fee_volume_currency": "ZUSD",
+        "margin_call": 80,
+        "margin_stop": 40,
+        "ordermin": f"{pair.minimum:f}",
+        "costmin": LEAST_COST[pair.quote],
+        "tick_size": f"{pair.tick:f}",
+        "status": "online",
     }
 
 

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from practice.protocol import HOSTS
+from practice.common import HOSTS
 
 ADDRESSES = {host: (f"127.0.0.{number}", 443) for number, host in enumerate(HOSTS, 1)}
 
@@ -32,15 +32,24 @@ SET_FLAGS, UP = 0x8914, 1  # of netdevice(7)
 HASHED = "d7c63ecb.0"  # where OpenSSL looks for the authority, by its name, in a folder
 FOLDERS = ("/etc/ssl/certs", "/etc/pki/tls/certs")
 BUNDLES = (
-    *("/etc/ssl/cert.pem", "/etc/ssl/ca-bundle.pem", "/etc/pki/tls/cert.pem"),
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cert.pem",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
 )
 CERTIFI = "lib/python3*/*-packages/certifi/cacert.pem"
 # Where those listen who would look names up, or start programs, outside
 HIDDEN = (
-    *("/run/nscd", "/run/systemd", "/run/avahi-daemon", "/run/dbus", "/run/user"),
-    *("/run/docker.sock", "/run/podman", "/run/containerd"),
-    *("/run/screen", f"{os.environ.get('TMUX_TMPDIR', '/tmp')}/tmux-{os.getuid()}"),  # noqa: S108
+    "/run/nscd",
+    "/run/systemd",
+    "/run/avahi-daemon",
+    "/run/dbus",
+    "/run/user",
+    "/run/docker.sock",
+    "/run/podman",
+    "/run/containerd",
+    "/run/screen",
+    f"{os.environ.get('TMUX_TMPDIR', '/tmp')}/tmux-{os.getuid()}",  # noqa: S108
 )
 
 

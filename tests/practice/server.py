@@ -24,7 +24,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from practice.protocol import BUSY, HOSTS, REST_HOST, TICK, Link, Practice
+from practice.common import HOSTS, REST_HOST
+from practice.connection import Connection
+from practice.exchange import BUSY, TICK, Practice
 
 Item = TypeVar("Item")
 Address = tuple[str, int]
@@ -72,8 +74,8 @@ def reset(transport: Any) -> None:
     transport.abort()
 
 
-class Wire:
-    """One WebSocket connection, with what is on its way in either direction."""
+class DelayedTransport:
+    """The way to a client over the network, with what is delayed on it in either direction."""
 
     def __init__(self, ws: ServerConnection, latency: float) -> None:
         self.ws = ws
@@ -115,10 +117,10 @@ class Wire:
             await act()
             self.unread -= size
 
-    async def answer(self, link: Link) -> None:
+    async def pass_on(self, connection: Connection) -> None:
         """Pass on what the client has sent."""
         async for message in self.asked:
-            link.take(message)
+            connection.take(message)
             await asyncio.sleep(0)  # after each it is the others' turn, and a reset takes effect
 
 
@@ -231,11 +233,12 @@ class Server:
 
     async def serve(self, host: str, ws: ServerConnection) -> None:
         """Serve a WebSocket to its end."""
-        wire = Wire(ws, self.latency)
-        link = Link(self.practice, host, wire)
+        transport = DelayedTransport(ws, self.latency)
+        connection = Connection(self.practice, host, transport)
         with seen(), contextlib.ExitStack() as stack:
-            stack.callback(link.leave)
-            await first(wire.listen(), wire.talk(), wire.answer(link))
+            stack.callback(connection.leave)
+            works = transport.listen(), transport.talk(), transport.pass_on(connection)
+            await first(*works, ws.wait_closed())  # a reset is noticed though all of them wait
 
     async def serve_rest(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve an HTTPS connection to its end."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The client's speed beside that of others. Not a test: nothing is asserted.
 
-    python tests/bench.py [--runs 5] [--beside OLD_KRAKENWS]
+    python tests/tools/bench.py [--runs 5] [--beside OLD_KRAKENWS]
 
 prints one table: medians of several runs, the clients in turns, all against the same local exchange
 over TLS, with stdout into a pipe that is read as fast as it comes. A client that can't be measured
@@ -25,14 +25,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from practice.authority import Authority
-from practice.market import BookFeed, Feed, Market
-from practice.protocol import PRACTICE_TOKEN, Practice
-from practice.server import Server
-from scripted import CHUNK, Exchange, Peer, Script, frame, running
-from soak import peak
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' rooms are
 
-SCRIPT = Path(__file__).parent.parent / "krakenws.py"
+from client.scripted import CHUNK, Peer, Script, ScriptedExchange, frame, running
+from practice.authority import Authority
+from practice.credentials import PRACTICE_TOKEN
+from practice.exchange import Practice
+from practice.market import BookFeed, Feed, Market
+from practice.server import Server
+from tools.soak import peak
+
+SCRIPT = Path(__file__).parents[2] / "krakenws.py"
 URL = "wss://ws.kraken.com/"
 ACCEPTED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
 PORT = "PORT"  # in a command, where the exchange's is to stand
@@ -73,7 +76,7 @@ def clients(other: str | None) -> dict[str, list[str]]:
     return {name: command for name, command in found.items() if shutil.which(command[0])}
 
 
-class Direct(Exchange):
+class Direct(ScriptedExchange):
     """An exchange without a proxy before it."""
 
     def tunnel(self, _sock: socket.socket) -> str:
@@ -85,7 +88,7 @@ class EndedEarly(Exception):
     """A client didn't print all there was; its text says how it ended."""
 
 
-class Run(NamedTuple):
+class Measurement(NamedTuple):
     """What was measured of one run."""
 
     start: float  # seconds from the start to the first line
@@ -109,7 +112,7 @@ def flood(message: bytes, count: int) -> Script:
     return script
 
 
-def measure(exchange: Exchange, command: Sequence[str]) -> Run:
+def measure(exchange: ScriptedExchange, command: Sequence[str]) -> Measurement:
     """Run a client until it has printed the last message."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
@@ -131,7 +134,7 @@ def measure(exchange: Exchange, command: Sequence[str]) -> Run:
         last = time.perf_counter()
         most = peak(process.pid) / 1024
         process.kill()
-    return Run(first - begin, last - first, cpu_since(before), most)
+    return Measurement(first - begin, last - first, cpu_since(before), most)
 
 
 def elapsed(
@@ -153,30 +156,32 @@ def cpu_since(before: resource.struct_rusage) -> float:
 
 def compare(
     authority: Authority, found: dict[str, list[str]], message: bytes, count: int, runs: int
-) -> dict[str, Run | str]:
+) -> dict[str, Measurement | str]:
     """Return for each client the medians of its runs, taken in turns, or why there are none."""
-    taken: dict[str, list[Run]] = {name: [] for name in found}
-    failed: dict[str, Run | str] = {}
+    taken: dict[str, list[Measurement]] = {name: [] for name in found}
+    failed: dict[str, Measurement | str] = {}
     for _ in range(runs):
         for name in [name for name in found if name not in failed]:
-            kind = Direct if name == "websocat" else Exchange
+            kind = Direct if name == "websocat" else ScriptedExchange
             with kind(authority, flood(message, count)) as exchange:
                 try:
                     taken[name].append(measure(exchange, found[name]))
                 except EndedEarly as end:
                     failed[name] = f"not measured: it ended early, with {end}"
     medians = {
-        name: Run(*map(statistics.median, zip(*each))) for name, each in taken.items() if each
+        name: Measurement(*map(statistics.median, zip(*each)))
+        for name, each in taken.items()
+        if each
     }
     return {**medians, **failed}
 
 
-def show(title: str, count: int, results: dict[str, Run | str]) -> None:
+def show(title: str, count: int, results: dict[str, Measurement | str]) -> None:
     """Print a part of the table."""
     print(f"\n| {title} | messages/s | ratio | CPU \u00b5s/message | first line ms | peak MiB |")
     print("|---|---:|---:|---:|---:|---:|")
     base = results["defaults"]
-    assert isinstance(base, Run)
+    assert isinstance(base, Measurement)
     for name, run in results.items():
         if isinstance(run, str):
             print(f"| {name} | {run} |")
@@ -205,7 +210,10 @@ def show_times(authority: Authority, folder: Path, other: str | None, runs: int)
         cases[f"{name} --version"] = [*python, script, "--version"]
         cases[f"{name} -C 1 ping"] = [*python, script, "-C1", "ping"]
         cases[f"{name} -C 1 addOrder"] = [*python, script, "-C1", *order.split()]
-    with running(Server(Practice(), None)) as server, Exchange(authority, server) as exchange:
+    with (
+        running(Server(Practice(), None)) as server,
+        ScriptedExchange(authority, server) as exchange,
+    ):
         environment = exchange.environment()
         refused = {**environment, "https_proxy": "http://127.0.0.1:9"}
         taken: dict[str, list[tuple[float, float]]] = {}

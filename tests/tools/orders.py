@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The README's order recipe, put to the proof: is what it says of an order true? Not a test.
 
-    python tests/orders.py [--orders 100] [--at-once 10] [--seed 0]
+    python tests/tools/orders.py [--orders 100] [--at-once 10] [--seed 0]
 
 places so many orders with it under each fault, market and limit in turn, on one account of the
 practice exchange, compares what it said with the account's own books, and prints a table. It ends
@@ -23,13 +23,16 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' rooms are
+
+from client.scripted import ScriptedExchange, running
 from practice.account import Order
 from practice.authority import Authority
-from practice.protocol import PRACTICE_TOKEN, Practice
+from practice.credentials import PRACTICE_TOKEN
+from practice.exchange import Practice
 from practice.server import Server
-from scripted import Exchange, running
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 RECIPE = re.compile(r"^<!-- order -->\n```bash\n(.*?^}\n)", re.DOTALL | re.MULTILINE)
 FAULTS = (
     "",
@@ -87,7 +90,7 @@ class Proof:
         """Enter an order into the books."""
         self.books[str(order.volume)] = order
 
-    def place(self, exchange: Exchange, number: int) -> tuple[str, int]:
+    def place(self, exchange: ScriptedExchange, number: int) -> tuple[str, int]:
         """Place an order as the README does it, and return what is said and the status."""
         if "drop" in self.practice.faults:  # those of the orders under way as well
             self.practice.faults["drop"] = self.random.uniform(0, LONGEST_DROP)
@@ -113,7 +116,7 @@ class Proof:
         """Place orders, some at once, and return what came of them once all is over."""
         with (
             running(Server(self.practice, None)) as server,
-            Exchange(self.authority, server) as exchange,
+            ScriptedExchange(self.authority, server) as exchange,
             ThreadPoolExecutor(at_once) as pool,
         ):
             said = list(pool.map(partial(self.place, exchange), range(orders)))

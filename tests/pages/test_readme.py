@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process, Result, answer, needs
-from orders import Proof
+
+from client.scripted import GREETING, Peer, Refusal, ScriptedExchange, answer, running
+from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process, Result, needs
+from krakenws import FATE, STATUSES, TABLE, build_parser
 from practice.account import Account
 from practice.authority import Authority
-from practice.protocol import API_KEY, API_SECRET, Link, Practice, compact, sign
+from practice.common import compact
+from practice.connection import Connection
+from practice.credentials import API_KEY, API_SECRET, sign
+from practice.exchange import Practice
 from practice.server import Server
-from scripted import GREETING, Exchange, Peer, Refusal, running
-
-from krakenws import FATE, STATUSES, TABLE, build_parser
+from tools.orders import Proof
 
 ROOT = SCRIPT.parent
 README = (ROOT / "README.md").read_text()
@@ -38,7 +41,7 @@ TRADE = '[337,[["5541.20000","0.15850568","1534614057.321597","s","l",""]],"trad
 class Shell(Client):
     """A directory with the client and a virtual environment, as the README leaves one."""
 
-    def __init__(self, exchange: Exchange, folder: Path) -> None:
+    def __init__(self, exchange: ScriptedExchange, folder: Path) -> None:
         super().__init__(exchange, folder)
         for name in ("krakenws.py", "tests", "WS_Token.example"):
             (folder / name).symlink_to(ROOT / name)
@@ -62,7 +65,7 @@ class Shell(Client):
 
 
 @pytest.fixture
-def shell(exchange: Exchange, tmp_path: Path) -> Iterator[Shell]:
+def shell(exchange: ScriptedExchange, tmp_path: Path) -> Iterator[Shell]:
     """Yield a shell, with a token in its directory; of a test that fails nothing lives on."""
     (tmp_path / "WS_Token").write_text(TOKEN)
     shell = Shell(exchange, tmp_path)
@@ -362,7 +365,7 @@ LIMIT = {"pair": "XBT/USD", "type": "buy", "ordertype": "limit", "price": "9000"
 
 def carry_out(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
     """Place the order, and tell of it."""
-    return Account.answer(practice.account, request)
+    return Account.handle(practice.account, request)
 
 
 def refuse(_practice: Practice, _request: object) -> list[dict[str, Any]]:
@@ -378,8 +381,8 @@ def fail(practice: Practice, _request: object) -> list[dict[str, Any]]:
 
 def skip(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
     """Lose a message of every feed."""
-    for link in practice.links:
-        for feed in link.private.values():
+    for connection in practice.connections:
+        for feed in connection.private.values():
             feed.sequence += 1
     return fail(practice, request)
 
@@ -392,17 +395,17 @@ def hush(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
 
 def drop(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
     """Place the order, and lose every connection."""
-    for link in [*practice.links]:
-        link.end(link.wire.reset)
+    for connection in [*practice.connections]:
+        connection.end(connection.transport.reset)
     return carry_out(practice, request)
 
 
 def delay(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
     """Tell of no fate, and place the order after the feed's next heartbeat."""
-    (feed,) = (link for link in practice.links if link.private)
+    (feed,) = (connection for connection in practice.connections if connection.private)
 
     def beat() -> None:
-        Link.beat(feed)
+        Connection.beat(feed)
         if feed.outbox:
             carry_out(practice, request)
 
@@ -411,11 +414,11 @@ def delay(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def befalling(exchange: Exchange, mishap: Mishap) -> Iterator[None]:
+def befalling(exchange: ScriptedExchange, mishap: Mishap) -> Iterator[None]:
     """Be the practice exchange, on which a mishap befalls every order."""
     practice = Practice(token=TOKEN)
     carry_out(practice, {**LIMIT, "event": "addOrder"})  # another program's
-    practice.account.answer = lambda request: mishap(practice, request)  # type: ignore[method-assign]
+    practice.account.handle = lambda request: mishap(practice, request)  # type: ignore[method-assign]
     with running(Server(practice, None)) as exchange.script:
         yield
 
@@ -561,9 +564,6 @@ def test_switch_again(switch: Shell) -> None:
 
 def stream(peer: Peer) -> None:
     """Trade without a pause."""
-    peer.greet()
-    peer.receive()
-    peer.send(SUBSCRIBED)
     while True:
         peer.send(TRADE)
         peer.receive(timeout=0.01)
@@ -582,7 +582,7 @@ REDIS = 'test -e mended || exit 1; echo "$*: $(cat)" >&2; echo 1'
 )
 def test_broken(shell: Shell, name: str, program: str, stub: str, loops: int) -> None:
     """A loop keeps far from the limit when what it feeds is broken, and goes on once it is not."""
-    shell.exchange.script = stream
+    shell.exchange.script = answer(SUBSCRIBED, then=stream)
     shell.stub(f"bin/{program}", stub)
     shell.stub("bin/sleep", 'echo "asleep $1"')
     process = shell.shell(f"exec 2>&1\n{BLOCKS[name]}")

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import exchange
 import pytest
+
+import exchange
 from conftest import SCRIPT, Process, Result
 from practice import sealed
 from practice.authority import Authority

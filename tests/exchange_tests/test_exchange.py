@@ -9,13 +9,14 @@ import socket
 import sys
 from pathlib import Path
 
-import exchange
 import pytest
-import scripted
-from conftest import SCRIPT, Client, Process, answer
+from websockets.frames import Opcode
+
+import exchange
+from client import scripted
+from conftest import SCRIPT, Client, Process
 from practice.authority import Authority
 from practice.replay import read_messages
-from websockets.frames import Opcode
 
 COMMAND = [sys.executable, exchange.__file__, "--latency", "0"]
 PYTHON = [sys.executable, "-c"]
@@ -95,7 +96,6 @@ def test_errors_are_kept(client: Client) -> None:
 
 def test_receive_takes_text_only(client: Client) -> None:
     """A client's pong is no message."""
-    client.exchange.script = answer()
 
     def script(peer: scripted.Peer) -> None:
         peer.greet()

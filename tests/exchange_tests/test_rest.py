@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+
 from practice.account import LEAST_COST, Refused
 from practice.market import PAIRS, Feed, Market, lots
 from practice.rest import ASSETS, public
@@ -41,7 +42,10 @@ def test_assets(market: Market) -> None:
     """Assets are under the exchange's old codes, with their altnames; some may be asked for."""
     assets = ask(market, "Assets", asset="")
     assert assets["XXBT"] == {
-        **{"aclass": "currency", "altname": "XBT", "decimals": 10, "display_decimals": 5},
+        "aclass": "currency",
+        "altname": "XBT",
+        "decimals": 10,
+        "display_decimals": 5,
         "status": "enabled",
     }
     assert {each["altname"] for each in assets.values()} == set(ASSETS) - {"TSLAx"}
@@ -55,13 +59,28 @@ def test_pairs(market: Market) -> None:
     """Pairs have the members that clients look for, and the rules that orders are judged by."""
     pairs = ask(market, "AssetPairs")
     assert pairs["XXBTZUSD"] == {
-        **{"altname": "XBTUSD", "wsname": "XBT/USD", "aclass_base": "currency", "base": "XXBT"},
-        **{"aclass_quote": "currency", "quote": "ZUSD", "lot": "unit", "cost_decimals": 5},
-        **{"pair_decimals": 1, "lot_decimals": 8, "lot_multiplier": 1},
-        **{"leverage_buy": [2, 3, 4, 5], "leverage_sell": [2, 3, 4, 5]},
-        **{"fees": [[0, 0.4]], "fees_maker": [[0, 0.25]], "fee_volume_currency": "ZUSD"},
-        **{"margin_call": 80, "margin_stop": 40, "ordermin": "0.00005", "costmin": "0.5"},
-        **{"tick_size": "0.1", "status": "online"},
+        "altname": "XBTUSD",
+        "wsname": "XBT/USD",
+        "aclass_base": "currency",
+        "base": "XXBT",
+        "aclass_quote": "currency",
+        "quote": "ZUSD",
+        "lot": "unit",
+        "cost_decimals": 5,
+        "pair_decimals": 1,
+        "lot_decimals": 8,
+        "lot_multiplier": 1,
+        "leverage_buy": [2, 3, 4, 5],
+        "leverage_sell": [2, 3, 4, 5],
+        "fees": [[0, 0.4]],
+        "fees_maker": [[0, 0.25]],
+        "fee_volume_currency": "ZUSD",
+        "margin_call": 80,
+        "margin_stop": 40,
+        "ordermin": "0.00005",
+        "costmin": "0.5",
+        "tick_size": "0.1",
+        "status": "online",
     }
     assert {each["wsname"] for each in pairs.values()} == set(PAIRS) - {"TSLAx/USD"}
     for each in pairs.values():
@@ -72,7 +91,13 @@ def test_pairs(market: Market) -> None:
             LEAST_COST[pair.quote],
         )
     assert list(pairs) == [
-        *("XXBTZUSD", "XXBTZEUR", "XETHZUSD", "XETHZEUR", "XLTCZEUR", "XXDGXXBT", "USDTZUSD"),
+        "XXBTZUSD",
+        "XXBTZEUR",
+        "XETHZUSD",
+        "XETHZEUR",
+        "XLTCZEUR",
+        "XXDGXXBT",
+        "USDTZUSD",
         "XXRPZUSD",
     ]
 
@@ -173,8 +198,13 @@ def test_trades(market: Market) -> None:
     result = ask(market, "Trades", pair="XBTUSD", count="5")
     rows = result["XXBTZUSD"]
     assert rows[-1] == [
-        *(f"{book.last.price:.5f}", lots(book.last.volume), book.last.time),
-        *(book.last.side, book.last.kind, "", book.count),
+        f"{book.last.price:.5f}",
+        lots(book.last.volume),
+        book.last.time,
+        book.last.side,
+        book.last.kind,
+        "",
+        book.count,
     ]
     assert [row[6] for row in rows] == list(range(book.count - 4, book.count + 1))
     assert int(result["last"]) / 1e9 == pytest.approx(book.last.time, abs=0.001)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A soak: much data through the whole process into a file, and nothing lost. Not a test.
 
-    python tests/soak.py [--messages 1000000] [--gigabytes 1]
+    python tests/tools/soak.py [--messages 1000000] [--gigabytes 1]
 
 sends updates of a book and depth-1000 snapshots, compares the file's hash with the hash of what
 was sent, and says how much memory the client took at its peak, for a tenth of the length and for
@@ -23,11 +23,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' rooms are
+
+from client.scripted import Peer, ScriptedExchange, frame
 from practice.authority import Authority
 from practice.market import BookFeed, Market
-from scripted import Exchange, Peer, frame
 
-SCRIPT = Path(__file__).parent.parent / "krakenws.py"
+SCRIPT = Path(__file__).parents[2] / "krakenws.py"
 ACCEPTED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
 BATCH = 200  # frames that are sent at once
 FLAT = 1.1  # how much more memory ten times the length may take, as a multiple
@@ -105,7 +107,7 @@ class Soak:
     def run(self, stop: bool = False) -> bool:
         """Run the client to the end, or to SIGTERM in the middle, and return if all is right."""
         command = [sys.executable, str(SCRIPT), "-rq", "book", "XBT/USD", "1000"]
-        with Exchange(self.authority, self.script) as exchange, self.path.open("wb") as out:
+        with ScriptedExchange(self.authority, self.script) as exchange, self.path.open("wb") as out:
             process = subprocess.Popen(
                 command, env=exchange.environment(), stdout=out, stderr=subprocess.DEVNULL
             )

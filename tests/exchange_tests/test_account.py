@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from exchange_tests.test_market import BookClient, record
 from practice.account import (
     BALANCES,
     MAKER,
@@ -21,12 +23,26 @@ from practice.account import (
     consolidate,
 )
 from practice.market import ANY, PAIRS, BookFeed, Lot, Market
-from test_market import Client, record
 
 START = 1_700_000_000.0
 FULL = [
-    *("avg_price", "cost", "descr", "expiretm", "fee", "limitprice", "misc", "oflags", "opentm"),
-    *("refid", "starttm", "status", "stopprice", "timeinforce", "userref", "vol", "vol_exec"),
+    "avg_price",
+    "cost",
+    "descr",
+    "expiretm",
+    "fee",
+    "limitprice",
+    "misc",
+    "oflags",
+    "opentm",
+    "refid",
+    "starttm",
+    "status",
+    "stopprice",
+    "timeinforce",
+    "userref",
+    "vol",
+    "vol_exec",
 ]
 ID = re.compile(r"[OT][A-Z2-7]{5}-[A-Z2-7]{5}-[A-Z2-7]{6}")
 
@@ -55,7 +71,7 @@ class Desk:
 
     def ask_for(self, name: str, **request: Any) -> list[dict[str, Any]]:
         """Return the answers to a request."""
-        return self.account.answer({"event": name, **request})
+        return self.account.handle({"event": name, **request})
 
     def request(self, **changes: Any) -> dict[str, Any]:
         """Return an order for 0.01 XBT at 50000 USD that rests, with changes; None takes away."""
@@ -90,7 +106,7 @@ def desk() -> Desk:
 def test_limit_order_rests_and_fills() -> None:
     """A limit order rests in the market's book until the market reaches it, and fills there."""
     desk = Desk(1)  # whose price falls
-    client, messages = Client(10), record(desk.market, BookFeed("book", desk.book, 10))
+    client, messages = BookClient(10), record(desk.market, BookFeed("book", desk.book, 10))
     price = desk.bid + desk.book.pair.tick
     order = desk.place(price=f"{price}", volume="0.5")
     for message in messages:
@@ -194,8 +210,17 @@ def test_trade_message(desk: Desk) -> None:
     shown = [desk.fills[place][0].show() for place in range(3)]
     for trade in shown:
         assert list(trade) == [
-            *("cost", "fee", "margin", "ordertxid", "ordertype", "pair", "postxid", "price"),
-            *("time", "type", "vol"),
+            "cost",
+            "fee",
+            "margin",
+            "ordertxid",
+            "ordertype",
+            "pair",
+            "postxid",
+            "price",
+            "time",
+            "type",
+            "vol",
         ]
     extras = [fills[0].extras() for fills in desk.fills]
     assert extras == [{"userref": 5}, {"cl_ord_id": "mine"}, {}]
@@ -364,8 +389,11 @@ def test_triggered_limit(desk: Desk) -> None:
     desk.market.reach(START + 1)
     assert [lot.owner for lot in desk.book.bids.levels[order.key].lots] == [order]
     assert desk.told[-1][1] == {
-        **{"lastupdated": f"{START + 1:.6f}", "limitprice": "64999.00000", "misc": "stopped"},
-        **{"status": "open", "userref": 0},
+        "lastupdated": f"{START + 1:.6f}",
+        "limitprice": "64999.00000",
+        "misc": "stopped",
+        "status": "open",
+        "userref": 0,
     }
 
 
@@ -479,7 +507,7 @@ def test_amend_keeps_its_turn(desk: Desk) -> None:
 
 def test_amend_within_view(desk: Desk) -> None:
     """An order that moves within a book's view pushes no level out that is still to be seen."""
-    client, messages = Client(10), record(desk.market, BookFeed("book", desk.book, 10))
+    client, messages = BookClient(10), record(desk.market, BookFeed("book", desk.book, 10))
     first, second = (-desk.book.bids.keys[place] + desk.book.pair.tick for place in (2, 4))
     order = desk.place(price=f"{first}")
     desk.ask_for("amendOrder", txid=order.txid, limit_price=f"{second}")
@@ -811,8 +839,13 @@ REQUESTS = st.tuples(
     st.integers(1, 600),  # of the volume's thousandths
     st.sampled_from(
         [
-            *({}, {"oflags": "post"}, {"timeinforce": "IOC"}, {"expiretm": "+3"}),
-            *({"starttm": "+3"}, {"ordertype": "stop-loss"}, {"ordertype": "take-profit"}),
+            {},
+            {"oflags": "post"},
+            {"timeinforce": "IOC"},
+            {"expiretm": "+3"},
+            {"starttm": "+3"},
+            {"ordertype": "stop-loss"},
+            {"ordertype": "take-profit"},
             {"ordertype": "stop-loss-limit", "price2": "#0.1%"},
         ]
     ),
@@ -850,7 +883,7 @@ def test_money_is_conserved(seed: int, requests: list[Any]) -> None:
     The rest of each open order that waits for nothing lies in the book, and a client's book holds.
     """
     desk = Desk(seed)
-    client, messages = Client(10), record(desk.market, BookFeed("book", desk.book, 10))
+    client, messages = BookClient(10), record(desk.market, BookFeed("book", desk.book, 10))
     for request in requests:
         do(desk, request)
         expected = {asset: Decimal(amount) for asset, amount in BALANCES.items()}

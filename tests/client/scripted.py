@@ -20,12 +20,13 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
-from practice.authority import Authority
-from practice.protocol import HOSTS, REST_HOST, compact
-from practice.server import Server
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.server import ServerProtocol
+
+from practice.authority import Authority
+from practice.common import HOSTS, REST_HOST, compact
+from practice.server import Server
 
 CHUNK = 65536
 GREETING = (
@@ -54,7 +55,7 @@ class Peer:
     can also send half a frame, reset the connection or just stay silent.
     """
 
-    def __init__(self, sock: ssl.SSLSocket, exchange: Exchange, host: str) -> None:
+    def __init__(self, sock: ssl.SSLSocket, exchange: ScriptedExchange, host: str) -> None:
         self.sock = sock
         self.exchange = exchange
         self.host = host
@@ -92,6 +93,8 @@ class Peer:
         self.sock.settimeout(timeout)
         try:
             event = self.next_event()
+            while event.opcode not in (Opcode.TEXT, Opcode.CLOSE):
+                event = self.next_event()
         except socket.timeout:
             return None
         finally:
@@ -99,8 +102,6 @@ class Peer:
         if event.opcode is Opcode.CLOSE:
             self.exchange.closed.put(int.from_bytes(event.data[:2], "big"))
             raise Gone
-        if event.opcode is not Opcode.TEXT:
-            return self.receive(timeout)
         message = bytes(event.data).decode()
         self.exchange.received.append(message)
         return message
@@ -147,7 +148,7 @@ class Refusal(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Exchange(socketserver.ThreadingTCPServer):
+class ScriptedExchange(socketserver.ThreadingTCPServer):
     """The CONNECT proxy and, behind it, the exchange. A context manager: it runs within."""
 
     daemon_threads = True
@@ -170,7 +171,7 @@ class Exchange(socketserver.ThreadingTCPServer):
         self.closed: SimpleQueue[int] = SimpleQueue()
         self.errors: list[Exception] = []
 
-    def __enter__(self) -> Exchange:
+    def __enter__(self) -> ScriptedExchange:
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
@@ -253,6 +254,23 @@ class Exchange(socketserver.ThreadingTCPServer):
             raise Gone
         sock.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         return host
+
+
+def answer(*messages: object, then: Callable[[Peer], object] | None = None) -> Script:
+    """Return a script: greet, take the request, send MESSAGES, and wait for the client to go.
+
+    What else is to happen before the wait is in THEN.
+    """
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        peer.receive()
+        peer.send(*messages)
+        if then:
+            then(peer)
+        peer.wait()
+
+    return script
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Orders stopped at random moments, against the exchange's own log. Not a timed test.
 
-    python tests/stops.py [--orders 500] [--seed 0]
+    python tests/tools/stops.py [--orders 500] [--seed 0]
 
 Each order is stopped by SIGTERM, SIGINT, SIGHUP, SIGALRM or a flood of them: some time after its
 start, or around its connection, its greeting, its request or its reply, which may be an acceptance,
@@ -24,10 +24,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from practice.authority import Authority
-from scripted import Exchange, Peer
+sys.path.insert(0, str(Path(__file__).parents[1]))  # where the tests' rooms are
 
-SCRIPT = Path(__file__).parent.parent / "krakenws.py"
+from client.scripted import Peer, ScriptedExchange
+from practice.authority import Authority
+
+SCRIPT = Path(__file__).parents[2] / "krakenws.py"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 FLOOD = 100  # signals
 PATIENCE = 60  # seconds after which a client is taken for hung
@@ -48,7 +50,7 @@ def untraced(environment: dict[str, str]) -> dict[str, str]:
     return {name: text for name, text in environment.items() if not name.startswith("COVERAGE_")}
 
 
-class Order:
+class StoppedOrder:
     """One order, and what the exchange knows of it."""
 
     def __init__(self, chance: random.Random) -> None:
@@ -89,7 +91,7 @@ class Order:
     def run(self, authority: Authority, folder: str) -> tuple[str, str, bool]:
         """Place the order; return its status, the truth, and whether the two go together."""
         command = [sys.executable, str(SCRIPT), "-rq", "-W2", "addOrder", "pair=XBT/USD"]
-        with Exchange(authority, self.script) as exchange:
+        with ScriptedExchange(authority, self.script) as exchange:
             self.process = subprocess.Popen(
                 command,
                 cwd=folder,
@@ -118,11 +120,13 @@ class Order:
 def stop_orders(count: int, seed: int, workers: int) -> Counter[tuple[str, str, bool]]:
     """Place and stop so many orders; return how often what came of it."""
     chance = random.Random(seed)
-    orders = [Order(chance) for _ in range(count)]
+    orders = [StoppedOrder(chance) for _ in range(count)]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
         Path(folder, "WS_Token").write_text("token")
         authority = Authority(Path(folder))
-        return Counter(pool.map(partial(Order.run, authority=authority, folder=folder), orders))
+        return Counter(
+            pool.map(partial(StoppedOrder.run, authority=authority, folder=folder), orders)
+        )
 
 
 def main() -> int:

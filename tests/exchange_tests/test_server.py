@@ -13,13 +13,17 @@ from typing import Any
 
 import pytest
 import websocket
-from conftest import PATIENCE
-from practice.authority import Authority
-from practice.protocol import HOSTS, PRACTICE_TOKEN, TOKEN_PATH, Link, Practice
-from practice.server import Line, Server, Wire
-from scripted import running
-from test_market import Client
 from websockets.frames import Frame, Opcode
+
+from client.scripted import running
+from conftest import PATIENCE
+from exchange_tests.test_market import BookClient
+from practice.authority import Authority
+from practice.common import HOSTS
+from practice.connection import Connection
+from practice.credentials import PRACTICE_TOKEN, TOKEN_PATH
+from practice.exchange import Practice
+from practice.server import DelayedTransport, Line, Server
 
 PUBLIC, PRIVATE, REST = HOSTS
 PING = '{"event":"ping"}'
@@ -31,7 +35,7 @@ def server() -> Iterator[Server]:
     """Yield a practice exchange without TLS."""
     with running(Server(Practice(), None)) as server:
         yield server
-    assert not server.practice.links
+    assert not server.practice.connections
 
 
 @contextlib.contextmanager
@@ -98,12 +102,12 @@ def test_a_client_that_never_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is cut off once so much is unread, with a reset, and the others go on."""
     unread: list[int] = []
 
-    def later(wire: Wire, *arguments: Any) -> None:
-        put(wire, *arguments)
-        unread.append(wire.unread)
+    def later(transport: DelayedTransport, *arguments: Any) -> None:
+        put(transport, *arguments)
+        unread.append(transport.unread)
 
-    put = Wire.later
-    monkeypatch.setattr(Wire, "later", later)
+    put = DelayedTransport.later
+    monkeypatch.setattr(DelayedTransport, "later", later)
     monkeypatch.setattr("practice.server.MOST_UNREAD", 300_000)
     slow = running(Server(Practice(), None, latency=0.1))  # hundreds of requests are on their way
     with slow as server, dial(server) as deaf, dial(server) as other:
@@ -122,12 +126,12 @@ def test_a_connection_that_is_just_lost(
     """Whatever is still sent to it, or broken off, is nothing wrong."""
     late = []
 
-    def leave(link: Link) -> None:
-        link.wire.send([PONG])
-        link.wire.reset()
-        late.append(link)
+    def leave(connection: Connection) -> None:
+        connection.transport.send([PONG])
+        connection.transport.reset()
+        late.append(connection)
 
-    monkeypatch.setattr(Link, "leave", leave)
+    monkeypatch.setattr(Connection, "leave", leave)
     with running(Server(Practice(), authority.context())) as server:
         address, port = server.addresses[PUBLIC]
         trust = {"ca_certs": str(authority.bundle), "server_hostname": PUBLIC}
@@ -142,7 +146,7 @@ def test_what_goes_wrong_is_seen(
     server: Server, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A fault of the exchange's own ends the connection with 1011, and is on stderr."""
-    monkeypatch.setattr(Link, "answer", lambda *_: 1 / 0)
+    monkeypatch.setattr(Connection, "handle", lambda *_: 1 / 0)
     with dial(server) as ws:
         ws.send(PING)
         opcode, data = ws.recv_data()
@@ -226,7 +230,7 @@ def test_a_book_and_an_order(server: Server) -> None:
     with dial(server) as ws:
         ws.send(subscribe("book", "XBT/USD", depth=1000))
         assert json.loads(ws.recv())["status"] == "subscribed"
-        client = Client(1000)
+        client = BookClient(1000)
         while client.checked < 3:
             message = json.loads(ws.recv())
             if isinstance(message, list):

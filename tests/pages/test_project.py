@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import exchange
 import pytest
-from conftest import SCRIPT
-from practice.protocol import PRACTICE_TOKEN
 
+import exchange
 import krakenws
+from conftest import SCRIPT
+from practice.credentials import PRACTICE_TOKEN
 
 if sys.version_info >= (3, 11):
     import tomllib

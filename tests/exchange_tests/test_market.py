@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from practice.market import (
     ANY,
     CHANNELS,
@@ -45,7 +46,7 @@ def crc32(text: str) -> int:
     return value ^ 0xFFFFFFFF
 
 
-class Client:
+class BookClient:
     """Keeps a book from the messages of a feed, by the rules in the exchange's guide."""
 
     def __init__(self, depth: int) -> None:
@@ -115,7 +116,7 @@ def record(market: Market, *feeds: Feed) -> list[Any]:
 
 def test_checksum_of_official_example() -> None:
     """The checksum used to judge the exchange is the one of its guide."""
-    client = Client(10)
+    client = BookClient(10)
     asks = [f"0.0{5005 + 5 * place}" for place in range(10)]
     bids = ["0.05000", "0.04995", *(f"0.0{4990 - 5 * place}" for place in (0, *range(2, 9)))]
     rows = {"as": [[price, "0.00000500", "1"] for price in asks]}
@@ -125,7 +126,7 @@ def test_checksum_of_official_example() -> None:
 
 def test_client_follows_the_rules() -> None:
     """The client used to judge cuts after every level, and takes a level that comes back."""
-    client = Client(2)
+    client = BookClient(2)
     ask = [["2.0", "1.00000000", "1"], ["3.0", "1.00000000", "1"]]
     client.receive([0, {"as": ask, "bs": []}, "book-2", "A/B"])
     better = [["1.0", "5.00000000", "2"]]
@@ -146,7 +147,7 @@ def test_books_hold(depth: int, name: str, seed: int, steps: int) -> None:
     market, book = one(name, seed)
     messages = record(market, BookFeed("book", book, depth))
     market.advance(START + steps * STEP)
-    client = Client(depth)
+    client = BookClient(depth)
     for message in messages:
         client.receive(message)
         assert message[-2:] == [f"book-{depth}", name]
@@ -186,7 +187,7 @@ def test_a_level_a_message() -> None:
     book.commit()
     assert [message[-2] for message in messages] == ["book-10"] * 4 + ["trade"]
     assert [sides(message)[0][0][0] for message in messages[1:4]] == list(map(book.pair.show, gone))
-    client = Client(10)
+    client = BookClient(10)
     for message in messages[:4]:
         client.receive(message)
     assert client.checked == 3
@@ -213,7 +214,7 @@ def test_feeds_agree(name: str, seed: int, steps: int) -> None:
     market, book = one(name, seed)
     feeds = {kind: Feed(kind, book) for kind in ("ticker", "spread")}
     latest = {kind: feed.opening()[0] for kind, feed in feeds.items()}
-    client, depth, candle = Client(10), BookFeed("book", book, 10), Feed("ohlc", book, 1)
+    client, depth, candle = BookClient(10), BookFeed("book", book, 10), Feed("ohlc", book, 1)
     client.receive(depth.opening()[0])
     candles, trades, traded = candle.opening(), TradeFeed("trade", book), []
 

@@ -12,24 +12,16 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from exchange_tests.test_market import BookClient
 from practice.account import FLAGS, REQUESTS, TEXTS
+from practice.common import HEARTBEAT
+from practice.connection import BAD_REQID, NOT_HERE, Connection
+from practice.credentials import API_KEY, API_SECRET, PRACTICE_TOKEN, TOKEN_PATH, sign
+from practice.exchange import Practice
+from practice.faults import FAULTS, parse_fault
 from practice.market import CHANNELS, DEPTHS, PAIRS
-from practice.protocol import (
-    API_KEY,
-    API_SECRET,
-    BAD_REQID,
-    FAULTS,
-    HEARTBEAT,
-    NOT_HERE,
-    PRACTICE_TOKEN,
-    TOKEN_PATH,
-    Link,
-    Practice,
-    PrivateFeed,
-    parse_fault,
-    sign,
-)
-from test_market import Client
+from practice.private_feeds import PrivateFeed
 
 PUBLIC, PRIVATE = "ws.kraken.com", "ws-auth.kraken.com"
 START = 1_700_000_000.0
@@ -88,18 +80,18 @@ class Floor:
     def serve(self, *steps: Any, host: str = PUBLIC) -> Fake:
         """Return a connection after a client did this: requests, texts, and seconds of waiting."""
         fake = Fake()
-        link = Link(self.practice, host, fake)
+        connection = Connection(self.practice, host, fake)
         for step in steps:
             if isinstance(step, (int, float)):
                 self.wait(step)
                 continue
             request = step() if callable(step) else step
             self.practice.tick()
-            link.take(request if isinstance(request, str) else json.dumps(request))
-        if link.over and not fake.end:
+            connection.take(request if isinstance(request, str) else json.dumps(request))
+        if connection.over and not fake.end:
             fake.end = "silence"
-        link.leave()
-        assert link not in self.practice.links
+        connection.leave()
+        assert connection not in self.practice.connections
         return fake
 
     def wait(self, seconds: float) -> None:
@@ -148,7 +140,12 @@ def test_greeting(floor: Floor) -> None:
     """A connection begins with systemStatus, with the fields of today and an id of its own."""
     first, second = floor.serve().sent[0], floor.serve(host=PRIVATE).sent[0]
     assert list(first) == [
-        *("event", "version", "status", "connectionID", "upcoming_maintenance", "emergency"),
+        "event",
+        "version",
+        "status",
+        "connectionID",
+        "upcoming_maintenance",
+        "emergency",
     ]
     assert first["status"] == "online"
     assert first["connectionID"] != second["connectionID"]
@@ -402,7 +399,7 @@ def test_the_market_is_one(floor: Floor) -> None:
         lambda: floor.private(order(volume="0.3", ordertype="market")) and {"event": "ping"},
     )
     updates = [message for message in sent if isinstance(message, list)]
-    client = Client(10)
+    client = BookClient(10)
     for message in updates:
         if message[-2] == "book-10":
             client.receive(message)
@@ -415,7 +412,7 @@ def test_the_market_is_one(floor: Floor) -> None:
 def test_books_hold_on_the_wire(floor: Floor) -> None:
     """Everything that a connection is sent for a minute keeps all five books right."""
     sent = floor.talk(*(public("book", "XBT/USD", depth=depth) for depth in DEPTHS), 20)
-    clients = {f"book-{depth}": Client(depth) for depth in DEPTHS}
+    clients = {f"book-{depth}": BookClient(depth) for depth in DEPTHS}
     for message in sent:
         if isinstance(message, list):
             clients[message[-2]].receive(message)
@@ -515,7 +512,12 @@ def test_consolidate_taker(floor: Floor, value: bool, rows: int) -> None:
 
 
 TRADING = [
-    *("addOrder", "amendOrder", "editOrder", "cancelOrder", "cancelAll", "cancelAllOrdersAfter"),
+    "addOrder",
+    "amendOrder",
+    "editOrder",
+    "cancelOrder",
+    "cancelAll",
+    "cancelAllOrdersAfter",
 ]
 
 
@@ -556,9 +558,7 @@ def test_subscription_keeps_a_token() -> None:
     ping = {"event": "ping"}
     *_, kept = floor.private(private("ownTrades"), 50, request)
     assert kept["status"] == "ok"
-    *_, kept = floor.private(
-        *(private("ownTrades"), undo(private("ownTrades")), 3, ping, 3, request),
-    )
+    *_, kept = floor.private(private("ownTrades"), undo(private("ownTrades")), 3, ping, 3, request)
     assert kept["errorMessage"] == INVALID_SESSION
 
 
@@ -666,13 +666,12 @@ def busy() -> Floor:
     return Floor()
 
 
-VALUES: st.SearchStrategy[Any] = st.sampled_from(
-    [
-        *(None, True, False, 0, 1, -1, 1.5, 2**70, "", "0", "1", "-1", "+5", "5%", "#1%", "é"),
-        *("9" * 12, "0.00000001", "2023-11-14T22:13:25Z", "2023-02-31T22:13:25.5+25:00"),
-        *([], [1], ["XBT/USD"], ["x"], {}, "XBT/USD", "limit", "market", "buy", "sell", "*"),
-        *("GTC", "GTD", "IOC", "post", "true", "book", "ohlc", "openOrders", "mine", "ownTrades"),
-    ]
+VALUES: st.SearchStrategy[Any] = (
+    st.sampled_from([None, True, False, 0, 1, -1, 1.5, 2**70, [], [1], ["XBT/USD"], ["x"], {}])
+    | st.sampled_from(["", "0", "1", "-1", "+5", "5%", "#1%", "é", "9" * 12, "0.00000001", "*"])
+    | st.sampled_from(["2023-11-14T22:13:25Z", "2023-02-31T22:13:25.5+25:00", "XBT/USD", "true"])
+    | st.sampled_from(["limit", "market", "buy", "sell", "GTC", "GTD", "IOC", "post", "mine"])
+    | st.sampled_from(["book", "ohlc", "openOrders", "ownTrades"])
 )
 NAMES = [*TEXTS, *FLAGS, "display_volume", "token", "timeout", "txid", "channelID", "reqid"]
 SUBSCRIPTIONS = st.dictionaries(

@@ -503,7 +503,11 @@ def test_any_words(name: str, given_words: list[str]) -> None:
     members = {**request, **request.pop("subscription", {})}
     typed = {word.partition("=")[0] for word in given_words}
     assert set(members) - typed <= {
-        *("event", "token", "name", "pair", "subscription"),
+        "event",
+        "token",
+        "name",
+        "pair",
+        "subscription",
         TABLE[name].number,
     }
 

@@ -1,0 +1,78 @@
+"""What the client's tests share: messages, lines of the transcript, and the client's sentences."""
+
+from __future__ import annotations
+
+import socket
+
+import krakenws
+from client.scripted import GREETING
+from conftest import TOKEN
+
+TICKER = '{"event":"subscribe", "subscription":{"name":"ticker"}, "pair":["XBT/USD"]}'
+SUBSCRIBED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
+REFUSED = (
+    '{"errorMessage":"Currency pair not supported A/B","event":"subscriptionStatus",'
+    '"pair":"A/B","status":"error"}'
+)
+REFUSED_WHOLE = (
+    '{"errorMessage":"Subscription name invalid","event":"subscriptionStatus","status":"error"}'
+)
+DATA = '[340,["5541.2","5542.0"],"spread","XBT/USD"]'
+
+ORDER = f'{{"event":"addOrder", "token":"{TOKEN}", "pair":"XBT/USD"}}'
+ORDER_SHOWN = '{"event":"addOrder", "token":"***", "pair":"XBT/USD"}'
+ACCEPTED = '{"descr":"buy","event":"addOrderStatus","status":"ok","txid":"OXXXXX-XXXXX-XXXXXX"}'
+ALL_CANCELLED = '{"count":0,"event":"cancelAllStatus","status":"ok"}'
+ERROR = '{"errorMessage":"EOrder:Insufficient funds","event":"addOrderStatus","status":"error"}'
+MALFORMED = '{"errorMessage":"Malformed request","event":"error"}'
+CANCELLED = '{"event":"cancelOrderStatus","status":"ok"}'
+NOT_CANCELLED = (
+    '{"errorMessage":"EOrder:Unknown order","event":"cancelOrderStatus","status":"error"}'
+)
+PONG = '{"event":"pong"}'
+
+FATE = f"{krakenws.FATE}\n"
+TIMED_OUT = "stopped by the time limit"
+GREETED = f"WebSocket -> Client: {GREETING}\n"
+
+
+def sent(request: str) -> str:
+    """Return the line of the transcript that shows a request."""
+    return f"Client -> WebSocket: {request}\n"
+
+
+def got(*messages: str) -> str:
+    """Return the lines of the transcript that show messages."""
+    return "".join(f"WebSocket -> Client: {message}\n" for message in messages)
+
+
+def failed(stage: str, why: str) -> str:
+    """Return one of the three sentences, as a line."""
+    return f"WebSocket {stage} failed ({why})\n"
+
+
+def connection_failed(why: str) -> str:
+    """Return the first sentence."""
+    return failed("connection", why)
+
+
+def request_failed(why: str) -> str:
+    """Return the second sentence."""
+    return failed("subscription/request", why)
+
+
+def messages_failed(why: str) -> str:
+    """Return the third sentence."""
+    return failed("messages", why)
+
+
+def cut(stopped_by: str) -> str:
+    """Return the sentence for a line that was stuck when the run had to end."""
+    stuck = "while its reader was stuck: the last line is cut or missing"
+    return f"stdout can't be written (stopped by {stopped_by}, {stuck})\n"
+
+
+def hang(sock: socket.socket) -> None:
+    """Say nothing until the client goes."""
+    while sock.recv(65536):
+        pass

@@ -1,0 +1,182 @@
+"""Where the output goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from client.common import ACCEPTED, DATA, FATE, SUBSCRIBED
+from client.scripted import HEARTBEAT, Peer, answer
+from conftest import Client
+
+
+def test_head(client: Client) -> None:
+    """A reader that goes away ends a feed quietly."""
+    client.exchange.script = answer(SUBSCRIBED, *[DATA] * 10_000)
+    process = client.start("ticker", "XBT/USD")
+    process.read_until(DATA)
+    process.stop_reading()
+    assert process.end() == (0, "", "")
+
+
+def test_head_before_the_reply(client: Client) -> None:
+    """A reader that goes before the subscription is answered has what it wanted."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        client.barrier.wait()
+        peer.receive()
+        peer.send(SUBSCRIBED)
+        peer.wait()
+
+    client.exchange.script = script
+    process = client.start("ticker", "XBT/USD")
+    process.read_until("Client ->")
+    process.stop_reading()
+    client.barrier.wait()
+    assert process.end() == (0, "", "")
+
+
+def test_order_and_head(client: Client) -> None:
+    """A reply that nobody reads leaves an unknown fate, and stderr says so."""
+
+    def then(peer: Peer) -> None:
+        client.barrier.wait()
+        peer.send(ACCEPTED)
+
+    client.exchange.script = answer(then=then)
+    process = client.start("addOrder", "-W0")
+    process.read_until("Client ->")
+    process.stop_reading()
+    client.barrier.wait()
+    assert process.end() == (3, "", FATE)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize(
+    ("argv", "status", "fate", "received"),
+    [
+        pytest.param(["ticker", "XBT/USD"], 1, "", 0, id="feed"),
+        pytest.param(["addOrder"], 1, "", 0, id="an order that is not sent"),
+        pytest.param(["addOrder", "-rq"], 3, FATE, 1, id="an order whose reply is lost"),
+        pytest.param(["--help"], 1, "", 0, id="help"),
+    ],
+)
+def test_full(
+    client: Client,
+    argv: list[str],
+    status: int,
+    fate: str,
+    received: int,
+) -> None:
+    """A disk that is full is said on stderr, and nothing is sent after it was noticed."""
+    client.exchange.script = answer(ACCEPTED)
+    with open("/dev/full", "w") as full:
+        result = client.run(*argv, stdout=full)
+    words = f"stdout can't be written ([Errno 28] {os.strerror(28)})\n"
+    assert result == (status, "", words + fate)
+    assert len(client.exchange.received) == received
+
+
+def test_closed(client: Client) -> None:
+    """A closed stdout is said on stderr, and nothing is dialled."""
+    result = client.run("addOrder", "-rq", preexec_fn=lambda: os.close(1))
+    assert result == (1, "", "stdout is closed\n")
+    assert client.exchange.dialled == []
+
+
+def test_all_closed(client: Client) -> None:
+    """Without any stream there is still the exit status."""
+    result = client.run("ping", preexec_fn=lambda: os.closerange(0, 3))
+    assert result == (1, "", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_stderr_full(client: Client) -> None:
+    """A stderr that can't be written doesn't change the exit status."""
+    with open("/dev/full", "w") as full:
+        assert client.time_out("addOrder", "-rq", stderr=full) == (3, "", "")
+
+
+def test_non_blocking(client: Client) -> None:
+    """A pipe that was left non-blocking loses no line."""
+    data = json.dumps(["x" * 100_000])
+    client.exchange.script = answer(SUBSCRIBED, *[data] * 20)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    process = client.start("ticker", "XBT/USD", "-rqC20", stdout=writing)
+    os.close(writing)
+    with open(reading) as lines:
+        assert list(lines) == [f"{data}\n"] * 20
+    assert process.end() == (0, "", "")
+
+
+def test_non_blocking_later(client: Client) -> None:
+    """Nor does one that another program makes so while the client runs."""
+    data = [json.dumps([number] * 5000) for number in range(300)]
+
+    def then(peer: Peer) -> None:
+        client.barrier.wait()
+        peer.send(*data)
+
+    client.exchange.script = answer(SUBSCRIBED, DATA, then=then)
+    reading, writing = os.pipe()
+    process = client.start("ticker", "XBT/USD", "-rqC301", stdout=writing)
+    with open(reading) as lines:
+        assert lines.readline() == f"{DATA}\n"
+        os.set_blocking(writing, False)
+        os.close(writing)
+        client.barrier.wait()
+        assert list(lines) == [f"{line}\n" for line in data]
+    assert process.end() == (0, "", "")
+
+
+def test_unbuffered(client: Client) -> None:
+    """With PYTHONUNBUFFERED, too, lines are whole."""
+    client.environment["PYTHONUNBUFFERED"] = "1"
+    data = json.dumps(["x" * 1_000_000])
+    client.exchange.script = answer(SUBSCRIBED, *[data] * 3)
+    assert client.run("ticker", "XBT/USD", "-rqC3") == (0, f"{data}\n" * 3, "")
+
+
+def test_slow_reader(client: Client) -> None:
+    """A reader that takes its time gets every line."""
+    client.exchange.script = answer(SUBSCRIBED, *[json.dumps([n] * 5000) for n in range(50)])
+    process = client.start("ticker", "XBT/USD", "-rqC50")
+    for number in range(50):
+        assert process.read_until("]") == json.dumps([number] * 5000) + "\n"
+    assert process.end() == (0, "", "")
+
+
+def test_closed_stdin(client: Client) -> None:
+    """A closed stdin is of no interest."""
+    client.exchange.script = answer(SUBSCRIBED, DATA)
+    result = client.run("ticker", "XBT/USD", "-rqC1", preexec_fn=lambda: os.close(0))
+    assert result == (0, f"{DATA}\n", "")
+
+
+def test_writes_nothing(client: Client) -> None:
+    """Nothing is ever written into the current directory."""
+    before = sorted(client.folder.iterdir())
+    assert client.run("-rqC1", "cancelAll").status == 0
+    assert sorted(client.folder.iterdir()) == before
+
+
+def test_file(client: Client) -> None:
+    """Into a file, SIGTERM leaves every line that came."""
+
+    def then(peer: Peer) -> None:
+        peer.sync()
+        client.barrier.wait()
+
+    client.exchange.script = answer(SUBSCRIBED, DATA, HEARTBEAT, then=then)
+    path = client.folder / "out"
+    with path.open("w") as file:
+        process = client.start("ticker", "XBT/USD", "-r", stdout=file)
+        client.barrier.wait()
+        assert process.signal(signal.SIGTERM).end().status == 0
+    assert path.read_text().splitlines()[1:] == [SUBSCRIBED, DATA, HEARTBEAT]

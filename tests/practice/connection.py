@@ -1,0 +1,343 @@
+"""One WebSocket connection to the practice exchange: what its client asks for, and is told.
+
+It says to its Transport what is to be sent, and knows of no sockets itself.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from practice.account import REQUESTS, event
+from practice.common import HEARTBEAT, PUBLIC_HOST, Denied, compact
+from practice.exchange import TICK, Channel, Practice
+from practice.market import DEPTHS, FEEDS, INTERVALS, Feed, rename
+from practice.private_feeds import PRIVATE_FIELDS, PrivateFeed
+
+HEARTBEAT_SECONDS = 1.0
+IDLE_SECONDS = 60.0  # a connection lives with nothing subscribed and nothing asked
+REQIDS = 2**64
+
+PUBLIC_NAMES = tuple(FEEDS)
+# The one number of a feed: what it is called, its values and what it is if nothing is said
+NUMBERS = {"book": ("depth", DEPTHS, 10), "ohlc": ("interval", INTERVALS, 1)}
+WSNAME = re.compile(r"[A-Z0-9.]+x?/[A-Z0-9.]+")
+
+BAD_REQID = f"Reqid field must be a positive integer less than {REQIDS}"
+NOT_HERE = "Private data and trading are unavailable on this endpoint. Try ws-auth.kraken.com"
+MALFORMED = {"errorMessage": "Malformed request", "event": "error"}
+
+
+def finite(text: str) -> float:
+    """Return a number of a request, or raise ValueError for one that JSON hasn't."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+class Transport(Protocol):
+    """The way to a client, as a Connection uses it: over the network, or a test's list."""
+
+    def send(self, texts: list[str]) -> None:
+        """Send messages, each in a frame of its own."""
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection, once all is sent."""
+
+    def reset(self) -> None:
+        """Break the connection off."""
+
+
+class Connection:
+    """One WebSocket connection, and what it is subscribed to."""
+
+    def __init__(self, practice: Practice, host: str, transport: Transport) -> None:
+        self.practice = practice
+        self.transport = transport
+        self.public = host == PUBLIC_HOST
+        self.feeds: dict[tuple[str, str], Channel] = {}  # by pair and channel
+        self.private: dict[str, PrivateFeed] = {}
+        self.outbox: list[str] = []
+        self.over = False
+        self.opened = self.asked = self.beaten = practice.clock()
+        practice.connections.append(self)
+        self.put(practice.greeting())
+        self.flush()
+
+    def put(self, *messages: object) -> None:
+        """Put messages into the outbox."""
+        self.outbox += map(compact, messages)
+
+    def flush(self) -> None:
+        """Send what is in the outbox."""
+        if self.outbox:
+            texts, self.outbox = self.outbox, []
+            self.transport.send(texts)
+
+    def leave(self) -> None:
+        """Be no longer a part of the exchange: nothing is said any more, and nothing heard."""
+        if not self.over:
+            self.over = True
+            self.practice.connections.remove(self)
+            for channel in self.feeds.values():
+                channel.connections.remove(self)
+
+    def end(self, how: Callable[..., None], *details: Any) -> None:
+        """End the connection, by a method of the transport; what was to be said is said before."""
+        self.flush()
+        self.leave()
+        how(*details)
+
+    def tick(self) -> None:
+        """Do what is due: the heartbeat, or the connection's end."""
+        self.beat()
+        now = self.practice.clock()
+        faults = self.practice.faults.items()
+        due = [name for name, seconds in faults if now - self.opened >= seconds]
+        if "drop" in due:
+            self.end(self.transport.reset)
+        elif "stall" in due:
+            self.leave()
+        elif "cloudflare" in due:
+            self.end(self.transport.close, 1001, "CloudFlare WebSocket proxy restarting")
+        elif now - self.asked >= IDLE_SECONDS and not (self.feeds or self.private):
+            self.end(self.transport.close, 1000, "")
+
+    def beat(self) -> None:
+        """Send the heartbeat once it is due."""
+        now = self.practice.clock()
+        if not (self.feeds or self.private):
+            self.beaten = now
+        elif now - self.beaten >= HEARTBEAT_SECONDS:
+            self.beaten = max(self.beaten + HEARTBEAT_SECONDS, now - TICK)  # keeps the pace
+            self.put(HEARTBEAT)
+
+    def take(self, message: str) -> None:
+        """Do what a message asks for. The answers come before what it has brought about."""
+        if self.over:
+            return
+        self.asked = self.practice.clock()
+        place = len(self.outbox)
+        try:
+            request = json.loads(message, parse_float=finite, parse_constant=finite)
+        except (ValueError, RecursionError):
+            request = None
+        if not isinstance(request, dict) or not isinstance(request.get("event"), str):
+            answers = [MALFORMED]
+        else:
+            answers = self.handle(request)
+        self.outbox[place:place] = map(compact, answers)
+        self.practice.flush()
+
+    def handle(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the answers to a request, each with its reqid."""
+        name = request["event"]
+        reqid = {"reqid": request["reqid"]} if "reqid" in request else {}
+        kind = f"{name}Status" if name == "ping" or name in REQUESTS else "subscriptionStatus"
+        if reqid and (type(reqid["reqid"]) is not int or not 0 <= reqid["reqid"] < REQIDS):
+            return [event(event=kind, status="error", errorMessage=BAD_REQID, **reqid)]
+        try:
+            answers = self.serve(name, request)
+        except Denied as denied:
+            answers = [{"errorMessage": str(denied), "event": kind, "status": "error"}]
+            if isinstance(request.get("subscription"), dict) and kind == "subscriptionStatus":
+                answers[0]["subscription"] = self.echo(request["subscription"])
+        return [event(**answer, **reqid) for answer in answers]
+
+    def echo(self, subscription: dict[str, Any]) -> dict[str, Any]:
+        """Return a refused subscription as it is sent back: the public host shows the token."""
+        hidden = () if self.public else ("token",)
+        return {name: value for name, value in sorted(subscription.items()) if name not in hidden}
+
+    def serve(self, name: str, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the answers to a request without reqid, or raise Denied."""
+        if name == "ping":
+            return [{"event": "pong"}]
+        if name in REQUESTS:
+            return self.trade(request)
+        if name == "subscribe":
+            return self.subscribe(request)
+        if name == "unsubscribe":
+            return self.unsubscribe(request)
+        raise Denied("Unsupported event")
+
+    def trade(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Pass a trading request on to the account."""
+        if self.public:
+            raise Denied(NOT_HERE)
+        self.practice.use(request.get("token"))
+        faulty = "unavailable" in self.practice.faults
+        if self.practice.status != "online" or (faulty and self.practice.random.random() < 0.5):
+            raise Denied("EService:Unavailable")
+        answers = self.practice.account.handle(request)
+        executed = not {"txid", "amend_id"}.isdisjoint(answers[0])
+        if executed and faulty:
+            raise Denied("EService:Unavailable")
+        if executed and "lost-reply" in self.practice.faults:
+            self.end(self.transport.reset)
+        if executed and "no-reply" in self.practice.faults:
+            self.leave()
+        return answers
+
+    def read_subscription(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return the subscription in a request, or raise Denied for what can't be one."""
+        subscription = request.get("subscription")
+        if not isinstance(subscription, dict):
+            raise Denied("Subscription field must be an object")
+        name = str(subscription.get("name"))
+        if name in PRIVATE_FIELDS and self.public:
+            raise Denied(NOT_HERE)
+        if name in PUBLIC_NAMES and not self.public:
+            raise Denied("Public channels not available in this endpoint")
+        if name not in PUBLIC_NAMES and name not in PRIVATE_FIELDS:
+            raise Denied("Subscription name invalid")
+        if "pair" in request and not self.public:
+            raise Denied("Pair field unsupported for this subscription type")
+        return subscription
+
+    def read_pairs(self, request: dict[str, Any]) -> list[str]:
+        """Return the pairs of a request, or raise Denied."""
+        pairs = request.get("pair")
+        if not isinstance(pairs, list):
+            raise Denied("Pair field must be an array")
+        if not all(isinstance(pair, str) for pair in pairs):
+            raise Denied("Pair field must be an array of strings")
+        if not pairs:
+            raise Denied("Pair(s) not found")
+        return pairs
+
+    def subscribe(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Subscribe, and return a status, or one for each pair."""
+        subscription = self.read_subscription(request)
+        if self.public:
+            return self.each_pair(self.open_feed, self.read_pairs(request), subscription)
+        name = subscription["name"]
+        self.practice.use(subscription.get("token"))
+        if set(subscription) - set(PRIVATE_FIELDS[name]):
+            raise Denied("Subscription object unsupported field")
+        if name in self.private:
+            raise Denied("Already subscribed")
+        feed = self.private[name] = PrivateFeed(self.practice.account, subscription)
+        self.put(*feed.opening())
+        return [self.private_status(feed, "subscribed")]
+
+    def unsubscribe(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Unsubscribe, and return a status, or one for each pair or feed."""
+        if "channelID" in request:
+            number = request["channelID"]
+            feeds = self.feeds.items()
+            return self.close_feeds([key for key, each in feeds if each.feed.channel_id == number])
+        subscription = request.get("subscription")
+        if isinstance(subscription, dict) and subscription.get("name") == "*":
+            return self.unsubscribe_all(request)
+        subscription = self.read_subscription(request)
+        if self.public:
+            return self.each_pair(self.close_feed, self.read_pairs(request), subscription)
+        if subscription["name"] not in self.private:
+            raise Denied("Subscription Not Found")
+        return [self.private_status(self.private.pop(subscription["name"]), "unsubscribed")]
+
+    def unsubscribe_all(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Unsubscribe from everything there is of some pairs, or from every private feed."""
+        if self.public:
+            pairs = set(map(rename, self.read_pairs(request)))
+            return self.close_feeds([key for key in self.feeds if key[0] in pairs])
+        feeds, self.private = self.private, {}
+        if not feeds:
+            raise Denied("Subscription Not Found")
+        return [self.private_status(feed, "unsubscribed") for feed in feeds.values()]
+
+    def close_feeds(self, keys: list[tuple[str, str]]) -> list[dict[str, Any]]:
+        """Unsubscribe from feeds by pair and channel, or raise Denied where there are none."""
+        if not keys:
+            raise Denied("Subscription Not Found")
+        return [self.close_channel(self.feeds.pop(key)) for key in keys]
+
+    def close_channel(self, channel: Channel) -> dict[str, Any]:
+        """Follow a channel no longer, and return its status."""
+        channel.connections.remove(self)
+        return self.status(channel.feed, "unsubscribed")
+
+    def each_pair(
+        self,
+        act: Callable[[str, dict[str, Any]], dict[str, Any]],
+        pairs: list[str],
+        subscription: dict[str, Any],
+    ) -> list[dict[str, Any]]:
+        """Return what ACT does for each pair, or why it can't."""
+        answers = []
+        for pair in pairs:
+            try:
+                answers.append(act(rename(pair), subscription))
+            except Denied as denied:
+                error = {"errorMessage": str(denied), "event": "subscriptionStatus", "pair": pair}
+                answers.append(
+                    {**error, "status": "error", "subscription": self.echo(subscription)}
+                )
+        return answers
+
+    def read_feed(self, pair: str, subscription: dict[str, Any]) -> Feed:
+        """Return the feed that is meant, whether it is subscribed to or not, or raise Denied."""
+        name = subscription["name"]
+        number = read_number(name, subscription)
+        if not WSNAME.fullmatch(pair):
+            raise Denied(f"Currency pair not in ISO 4217-A3 format {pair}")
+        book = self.practice.market.books.get(pair)
+        if not book:
+            raise Denied(f"Currency pair not supported {pair}")
+        return FEEDS[name](name, book, number)
+
+    def open_feed(self, pair: str, subscription: dict[str, Any]) -> dict[str, Any]:
+        """Subscribe to a feed of a pair, and return its status."""
+        feed = self.read_feed(pair, subscription)
+        if (pair, feed.channel) in self.feeds:
+            raise Denied("Already subscribed")
+        channels = self.practice.channels[pair]
+        channel = self.feeds[pair, feed.channel] = channels.setdefault(feed.channel, Channel(feed))
+        channel.connections.append(self)
+        self.put(*channel.feed.opening())
+        return self.status(feed, "subscribed")
+
+    def close_feed(self, pair: str, subscription: dict[str, Any]) -> dict[str, Any]:
+        """Unsubscribe from a feed of a pair, and return its status."""
+        feed = self.read_feed(pair, subscription)
+        key = pair, feed.channel
+        return self.close_feeds([key] if key in self.feeds else [])[0]
+
+    def status(self, feed: Feed, word: str) -> dict[str, Any]:
+        """Return the subscriptionStatus of a pair's feed."""
+        number = {NUMBERS[feed.name][0]: feed.number} if feed.number else {}
+        return {
+            "channelID": feed.channel_id,
+            "channelName": feed.channel,
+            "event": "subscriptionStatus",
+            "pair": feed.book.pair.name,
+            "status": word,
+            "subscription": event(name=feed.name, **number),
+        }
+
+    def private_status(self, feed: PrivateFeed, word: str) -> dict[str, Any]:
+        """Return the subscriptionStatus of an account's feed."""
+        status = {"channelName": feed.name, "event": "subscriptionStatus", "status": word}
+        return {**status, "subscription": feed.shown}
+
+
+def read_number(name: str, subscription: dict[str, Any]) -> int:
+    """Return a subscription's depth or interval, 0 if it has none; raise Denied."""
+    wanted, values, number = NUMBERS.get(name, ("", (), 0))
+    for field in ("depth", "interval"):
+        if field in subscription and field != wanted:
+            raise Denied(f"Subscription {name} doesn't require {field}")
+    if set(subscription) - {"name", wanted}:
+        raise Denied("Subscription object unsupported field")
+    number = subscription.get(wanted, number)
+    words = {"depth": "depth", "interval": "ohlc interval"}.get(wanted)
+    if type(number) is not int:
+        raise Denied(f"Subscription {name} {wanted} must be an integer")
+    if values and number not in values:
+        raise Denied(f"Subscription {words} not supported")
+    return number
