@@ -47,6 +47,7 @@ OWN_PARAMETERS = ("userref", "deadline", "cl_ord_id")  # Kraken takes no cl_ord_
 DEADLINE_SECONDS = 6  # from now; Kraken takes 0.5 to 60
 CLOCK_SECONDS = 10.0  # that this machine's clock may be wrong, and that news may be late
 SILENT_SECONDS = 5.0  # a feed has a heartbeat each second: after such a silence it has failed
+REPLY_SECONDS = 10  # that a client waits for the reply, or for a snapshot
 FEED_SECONDS = 60  # that the feed lasts; the program takes less
 SHOWN_TRADES = 50  # in the snapshot of ownTrades
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -148,7 +149,7 @@ class Order:
 
     def open_feed(self) -> None:
         """Subscribe to openOrders: after its snapshot no order comes into effect unseen."""
-        self.start("feed", "-W", str(FEED_SECONDS), "openOrders")
+        self.start("feed", f"-W{FEED_SECONDS}", "openOrders")
         while not self.messages:
             event = self.wait(FEED_SECONDS)
             if event.status is not None:
@@ -165,7 +166,7 @@ class Order:
         self.check()
         self.sent = True
         words = f"userref={self.userref}", f"deadline={deadline}", *self.words
-        self.start("order", "-q", "-C1", "-W10", "--", "addOrder", *words)
+        self.start("order", "-q", "-C1", f"-W{REPLY_SECONDS}", "--", "addOrder", *words)
 
     def watch(self) -> None:
         """Raise the Fate that the reply or the feed tells; return when neither can any more."""
@@ -227,7 +228,7 @@ class Order:
 
     def look(self, name: str) -> list[dict[str, Any]] | None:
         """Return the rows of a private feed's snapshot, or None if it can't be had."""
-        self.start(name, "-q", "-C1", "-W10", "--reconnect", "1", name)
+        self.start(name, "-q", "-C1", f"-W{REPLY_SECONDS}", "--reconnect", "1", name)
         rows = None
         while True:
             event = self.wait(1.0)

@@ -39,6 +39,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+RECONNECT_SECONDS = 1  # that the client waits after a loss, and longer after several
 START_SECONDS = 15.0  # from one start of a client to the next: Kraken bans who connects too often
 OVERLAP_SECONDS = 5.0  # that the old day's client goes on, once the new day's is subscribed
 END_SECONDS = 5.0  # that a client may take to end before it is killed
@@ -322,7 +323,7 @@ def build_command(options: argparse.Namespace) -> list[str]:
         build_parser().error("what is to be recorded?")
     token = {"--token-file": options.token_file, "--token-command": options.token_command}
     given = [f"{option}={text}" for option, text in token.items() if text is not None]
-    command = [sys.executable, find_client(), "-r", "--reconnect", "1", *given]
+    command = [sys.executable, find_client(), "-r", "--reconnect", str(RECONNECT_SECONDS), *given]
     words = ["--", *options.words]
     check = subprocess.run([*command, "--dry-run", *words], stdout=subprocess.DEVNULL, check=False)
     if check.returncode:
