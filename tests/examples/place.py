@@ -46,6 +46,7 @@ OWN_PARAMETERS = ("userref", "deadline", "cl_ord_id")  # Kraken takes no cl_ord_
 
 DEADLINE_SECONDS = 6  # from now; Kraken takes 0.5 to 60
 CLOCK_SECONDS = 10.0  # that this machine's clock may be wrong, and that news may be late
+SURE_SECONDS = DEADLINE_SECONDS + CLOCK_SECONDS  # then the order can't come into effect any more
 SILENT_SECONDS = 5.0  # a feed has a heartbeat each second: after such a silence it has failed
 REPLY_SECONDS = 10  # that a client waits for the reply, or for a snapshot
 FEED_SECONDS = 60  # that the feed lasts; the program takes less
@@ -159,7 +160,7 @@ class Order:
     def send(self) -> None:
         """Tell the user what the order will be known by, and send it."""
         self.since = time.time()
-        self.sure = time.monotonic() + DEADLINE_SECONDS + CLOCK_SECONDS
+        self.sure = time.monotonic() + SURE_SECONDS
         last = time.gmtime(self.since + DEADLINE_SECONDS)
         deadline = time.strftime("%Y-%m-%dT%H:%M:%SZ", last)
         write(2, f"userref {self.userref}, deadline {deadline}")  # if it can't, nothing is sent
