@@ -142,7 +142,7 @@ class Recording:
             now = float(now)
             if isinstance(message, list):
                 self.take_data(now, message[-2], message[-1], message[1:-2])
-            elif isinstance(message, dict):
+            else:
                 self.take_event(now, message)
         except (ValueError, TypeError, LookupError, AttributeError):
             self.lose("", "", self.end)

@@ -246,6 +246,8 @@ def test_unreadable(client: Client, name: str, content: bytes | None) -> None:
     status, out, err = client.run(name, "good.jsonl", program=program("check_books"))
     assert (status, err.startswith(f"{name} can't be read to its end (")) == (1, True)
     assert out.endswith("1 checksums hold, 0 don't\n")
+    status, out, err = client.run(name, program=program("check_books"))
+    assert (status, out) == (1, "0 gaps, 0.000 s; 0 checksums hold, 0 don't\n")
 
 
 def test_depth() -> None:

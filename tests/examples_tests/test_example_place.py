@@ -301,11 +301,10 @@ def test_help(client: Client) -> None:
 
 def test_no_client(client: Client) -> None:
     """Without krakenws.py there is a sentence."""
-    command = program("place")
-    copy = shutil.copy(command[1], str(client.folder))
-    result = client.run(*ORDER, program=[command[0], copy])
+    elsewhere = f"it.__file__ = '{client.folder}/place.py'"
+    result = client.run(*ORDER, program=program("place", elsewhere))
     assert (result.status, result.out) == (1, "never sent\n")
-    assert result.err.startswith("krakenws.py is neither in ")
+    assert result.err.startswith(f"krakenws.py is neither in {client.folder} nor in ")
 
 
 def test_beside(client: Client) -> None:

@@ -6,7 +6,6 @@ import errno
 import gzip
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -35,6 +34,24 @@ REFUSED = (
     '{"errorMessage":"Currency pair not supported A/B","event":"subscriptionStatus",'
     '"pair":"A/B","status":"error"}'
 )
+
+
+# The beginning of a program in place of the client, and its end
+DRY_RUN = "import sys, time\nif '--dry-run' in sys.argv: sys.exit()"
+LAST_WORDS = f"{DRY_RUN}\nprint({SUBSCRIBED!r}, flush=True)"
+
+# A disk on which a file can't have more than 5,000 bytes
+SMALL_DISK = """
+import os
+def write(descriptor, data, real=os.write):
+    room = 5000 - os.fstat(descriptor).st_size
+    if descriptor < 3 or len(data) <= room:
+        return real(descriptor, data)
+    if room:
+        return real(descriptor, data[:room])
+    raise OSError(28, "No space left on device")
+os.write = write
+"""
 
 
 class TradesExchange:
@@ -140,7 +157,8 @@ def test_losses(client: Client) -> None:
 def test_midnight(client: Client, trades: TradesExchange) -> None:
     """At midnight nothing is lost: the old client goes on until the new one is subscribed."""
     set_clock(client, EVENING)
-    process = start(client, CLOCK)
+    put_files(client.folder, "trade-2026-11-14.jsonl.gz", "trade-2026-11-15.jsonl.gz")
+    process = start(client, CLOCK, words=("--keep", "7", "trade", "XBT/USD"))
     old, new = client.folder / OLD, client.folder / NEW
     trades.send(0, SUBSCRIBED, "[1]")
     wait_until(lambda: "[1]" in text_of(old))
@@ -158,6 +176,17 @@ def test_midnight(client: Client, trades: TradesExchange) -> None:
     assert messages_in(new.read_text()) == [GREETING, SUBSCRIBED, "[3]", "[4]"]
     assert len(trades.connections) == 2
     assert sorted(path.name for path in client.folder.glob("trade-*")) == [packed.name, NEW]
+
+
+def test_failure_at_midnight(client: Client) -> None:
+    """When the recorder gives up it leaves no client behind, which would still hold its stderr."""
+    set_clock(client, EVENING)
+    fails = f"open('clock').read() == '{MORNING}' and sys.exit(1)"
+    change = fake(client, f"{DRY_RUN}\n{fails}\nopen('there', 'w')\ntime.sleep(3600)")
+    process = start(client, CLOCK, change)
+    wait_until((client.folder / "there").exists)
+    set_clock(client, MORNING)
+    assert process.end() == (1, "Nothing can be recorded (the client ended)\n", "")
 
 
 def test_overlap(client: Client, trades: TradesExchange) -> None:
@@ -228,22 +257,14 @@ def test_full_disk(client: Client) -> None:
             peer.send(*[f'[{number},"trade"]' for number in range(50)])
             peer.receive(timeout=0.01)
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5001, 5001))
-
     client.exchange.script = script
     path = today(client)
-    process = client.start(
-        *("trade", "XBT/USD"),
-        program=program("record", *FAST),
-        stderr=subprocess.STDOUT,
-        preexec_fn=limit,
-    )
+    process = start(client, SMALL_DISK)
     for _ in range(3):
         line = process.read_until(f"The recording is interrupted ({path.name} can't be written: ")
         assert "Z The recording is interrupted (" in line
     first = path.read_text()
-    assert 4900 < len(first) <= 5001
+    assert 4900 < len(first) <= 5000
     assert messages_in(first)[:2] == [GREETING, SUBSCRIBED]
     path.unlink()
     wait_until(lambda: SUBSCRIBED in text_of(path))
@@ -276,15 +297,6 @@ def fake(client: Client, command: str) -> str:
     """Return the change that puts a Python program in the place of the client."""
     (client.folder / "fake.py").write_text(command)
     return "it.find_client = lambda: 'fake.py'"
-
-
-LAST_WORDS = "\n".join(
-    [
-        "import os, sys, time",
-        "if '--dry-run' in sys.argv: sys.exit()",
-        f"print({SUBSCRIBED!r}, flush=True)",
-    ]
-)
 
 
 def test_client_that_ends(client: Client) -> None:
@@ -472,10 +484,10 @@ def test_help(client: Client) -> None:
 
 def test_no_client(client: Client) -> None:
     """Without krakenws.py there is a sentence."""
-    command = program("record")
-    copy = shutil.copy(command[1], str(client.folder))
-    result = client.run("trade", "XBT/USD", program=[command[0], copy])
-    assert (result.status, result.err.startswith("krakenws.py is neither in ")) == (1, True)
+    elsewhere = f"it.__file__ = '{client.folder}/record.py'"
+    result = client.run("trade", "XBT/USD", program=program("record", elsewhere))
+    assert (result.status, result.out) == (1, "")
+    assert result.err.startswith(f"krakenws.py is neither in {client.folder} nor in ")
 
 
 def test_stderr_closed(client: Client) -> None:
