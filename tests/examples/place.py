@@ -50,6 +50,7 @@ SURE_SECONDS = DEADLINE_SECONDS + CLOCK_SECONDS  # then the order can't come int
 SILENT_SECONDS = 5.0  # a feed has a heartbeat each second: after such a silence it has failed
 REPLY_SECONDS = 10  # that a client waits for the reply, or for a snapshot
 FEED_SECONDS = 60  # that the feed lasts; the program takes less
+WAKE_SECONDS = 1.0  # a signal just before a wait does not end it: then it is noticed after this
 SHOWN_TRADES = 50  # in the snapshot of ownTrades
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -152,7 +153,7 @@ class Order:
         """Subscribe to openOrders: after its snapshot no order comes into effect unseen."""
         self.start("feed", f"-W{FEED_SECONDS}", "openOrders")
         while not self.messages:
-            event = self.wait(FEED_SECONDS)
+            event = self.wait(WAKE_SECONDS)
             if event.status is not None:
                 raise Fate(NOT_IN_EFFECT, "never sent")
             self.messages += isinstance(parse(event.line), list)
@@ -174,7 +175,7 @@ class Order:
         replied = failed = False
         words, heard = "", time.monotonic()
         while not (replied and failed):
-            event = self.wait(1.0)
+            event = self.wait(WAKE_SECONDS)
             now = time.monotonic()
             replied = replied or now > self.sure  # the client may have been stopped
             failed = failed or now > heard + SILENT_SECONDS
@@ -219,7 +220,7 @@ class Order:
         """Raise the Fate that other connections tell: of the open orders, and then of trades."""
         self.find(self.look("openOrders") or [])
         while (left := self.sure - time.monotonic()) > 0:
-            self.wait(left)
+            self.wait(min(left, WAKE_SECONDS))
         orders = self.look("openOrders")
         trades = self.look("ownTrades")
         self.find(orders or [])
@@ -232,7 +233,7 @@ class Order:
         self.start(name, "-q", "-C1", f"-W{REPLY_SECONDS}", "--reconnect", "1", name)
         rows = None
         while True:
-            event = self.wait(1.0)
+            event = self.wait(WAKE_SECONDS)
             if event.source == name:
                 message = parse(event.line)
                 rows = message[0] if isinstance(message, list) else rows
