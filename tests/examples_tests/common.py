@@ -35,7 +35,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 def stub(path: Path, command: str) -> Path:
     """Put a shell script there that can be run, and return its path."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{command}\n")
     path.chmod(0o755)
     return path
