@@ -72,6 +72,17 @@ def skip(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
     return fail(practice, request)
 
 
+def miss(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Place the order, of which the feed's message is lost, and then another program's."""
+    for connection in [each for each in practice.connections if each.private]:
+        feeds, connection.private = connection.private, {}
+        carry_out(practice, request)
+        connection.private = feeds
+        for feed in feeds.values():
+            feed.sequence += 1
+    return fail(practice, request)
+
+
 def drop(practice: Practice, request: dict[str, Any]) -> list[dict[str, Any]]:
     """Place the order, and lose every connection."""
     for connection in [*practice.connections]:
@@ -167,6 +178,7 @@ def test_fates(
     [
         (fail, ORDER, "never in effect", 1),
         (skip, ORDER, "never in effect", 1),
+        (miss, ORDER, "accepted: TXID", 0),
         (drop_only, ORDER, "never in effect", 1),
         (drop, MARKET, NOT_KNOWN, 3),
         (sweep, ORDER, NOT_KNOWN, 3),
@@ -193,12 +205,29 @@ def test_waits_for_the_deadline(client: Client) -> None:
     assert [json.loads(text)["event"] for text in client.exchange.received].count("subscribe") == 4
 
 
+# The first look at the open orders fails
+NO_FIRST_LOOK = """
+def look(order, name, looks=[], real=it.Order.look):
+    looks.append(name)
+    return real(order, name) if looks[1:] else None
+it.Order.look = look
+"""
+
+
+def test_looks_again(client: Client) -> None:
+    """After the deadline the open orders are looked at again: the order may have come late."""
+    with befalling(client.exchange, drop):
+        result = client.run(*ORDER, program=program("place", *LIMITS, SURE, NO_FIRST_LOOK))
+    assert (result.status, shape(result.out)) == (0, "accepted: TXID\n")
+
+
 def test_silence(client: Client) -> None:
     """After a silence the feed is believed no more: an order is looked for elsewhere."""
     with befalling(client.exchange, hush):
         result = client.run(*ORDER, program=program("place", *LIMITS, AT_ONCE))
     assert (result.status, shape(result.out)) == (0, "accepted: TXID\n")
     check_shown(client.exchange, result)
+    assert len(client.exchange.dialled) == 3
 
 
 @pytest.mark.parametrize("number", ["KILL", "STOP"])
@@ -361,7 +390,7 @@ REPLY = {"event": "addOrderStatus", "status": "ok", "txid": "OAAAAA-AAAAA-AAAAAA
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-# Signals that come when a line is written: the one on stderr, or the one on stdout
+# A signal that comes when the order is announced, or many from the last line on to the very end
 KILL = """
 import os
 def write(descriptor, text, real=it.write):
@@ -369,11 +398,13 @@ def write(descriptor, text, real=it.write):
     os.kill(os.getpid(), 15)
 it.write = write
 """
-KILL_AT_THE_END = """
-import os
+FLOOD = """
+import os, subprocess
 def write(descriptor, text, real=it.write):
-    for number in (1, 2, 15) if descriptor == 1 else ():
-        os.kill(os.getpid(), number)
+    streams = "stdin", "stdout", "stderr"
+    if descriptor == 1:
+        flood = "while kill -INT $0 && kill -TERM $0 && kill -HUP $0; do :; done"
+        subprocess.Popen(["sh", "-c", flood, str(os.getpid())], **dict.fromkeys(streams, -3))
     real(descriptor, text)
 it.write = write
 """
@@ -459,9 +490,9 @@ def test_ignored_signal(client: Client) -> None:
 
 
 def test_signal_at_the_end(client: Client) -> None:
-    """A signal that comes when the fate is told changes neither the line nor the status."""
+    """Signals that come when the fate is told change neither the line nor the status."""
     with befalling(client.exchange, carry_out):
-        result = client.run(*ORDER, program=program("place", *LIMITS, KILL_AT_THE_END))
+        result = client.run(*ORDER, program=program("place", *LIMITS, FLOOD))
     assert (result.status, shape(result.out)) == (0, "accepted: TXID\n")
 
 

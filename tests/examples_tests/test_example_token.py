@@ -155,7 +155,7 @@ def test_other_account(client: Client, name: str) -> None:
     ("public", "secret", "words"),
     [
         ("", API_SECRET, rf"the first line of \./{PUBLIC} is no API key"),
-        ("not a key!", API_SECRET, rf"the first line of \./{PUBLIC} is no API key"),
+        ("abcd efgh", API_SECRET, rf"the first line of \./{PUBLIC} is no API key"),
         (API_KEY, "\n \n", rf"the first line of \./{PRIVATE} is no API key"),
         (API_KEY, "abc", rf"the first line of \./{PRIVATE} is no API key"),
         (API_KEY, "Ünicode", rf"the first line of \./{PRIVATE} is no API key"),
