@@ -40,8 +40,14 @@ disarm() {
     exit 1
 }
 
+print_help() { # which is the comment above
+    while IFS= read -r line && [ "$line" ]; do
+        [[ $line == "#!"* ]] || { line=${line#"#"} && echo "${line# }"; }
+    done < "$0"
+}
+
 if [ $# -gt 0 ]; then
-    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+    print_help
     [ "$*" = -h ] || [ "$*" = --help ]
     exit
 elif [ ! -f "$client" ]; then
