@@ -6,30 +6,30 @@
 """Command line client for Kraken's spot WebSocket API v1.
 
 The words of the command line become one JSON request, which goes to ws.kraken.com or
-ws-auth.kraken.com and nowhere else; every message that comes back is a line on stdout.
-krakenws.py --help says what can be asked and what each exit status means.
+ws-auth.kraken.com and to no other host. Every message that comes back is printed on a line.
+krakenws.py --help lists what can be asked for, and what each exit status means.
 
-The file reads as the data flows, from the table of names to the output, and then from main down.
+The file follows the data, from the table of names to the output. Then main puts it together.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import json
 import os
 import re
 import select
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
-__version__ = "1.1.0"
+__version__ = "1.2.0"
 
 # https://docs.kraken.com/api/docs/guides/spot-ws-intro
 PUBLIC = "wss://ws.kraken.com/"
@@ -37,30 +37,37 @@ PRIVATE = "wss://ws-auth.kraken.com/"
 
 TOKEN_FILE = "WS_Token"  # noqa: S105 - a name, not a secret
 MASK = b"***"  # what is printed in the token's place
+MOST_TOKENS = 100  # that are masked; within the 15 minutes that a token is valid come fewer
 
-ANSWER_SECONDS = 3.0  # ping and requests: the whole run, connecting included
-IDLE_SECONDS = 30.0  # the exchange sends a heartbeat a second: silence means a dead link
-MOST_SECONDS = 1e6  # eleven days; twice as much is near what poll() can count in milliseconds
-CLOSE_SECONDS = 0.25  # how long the exchange's half of a closing handshake is waited for
-STUCK_SECONDS = 0.3  # how long, once the run is to end, an output that blocks is waited for
+ANSWER_SECONDS = 3.0  # the time limit of ping and requests, connecting included
+IDLE_SECONDS = 30.0  # the exchange sends a heartbeat every second: silence means a dead link
+MOST_SECONDS = 1e6  # eleven days; poll() takes at most 2**31 milliseconds, which is 24 days
+PATIENCE_SECONDS = 0.75  # with each address; twice as long in the next round
+CLOSE_SECONDS = 0.25  # how long the exchange's close frame is waited for
+STUCK_SECONDS = 0.3  # how long the end of a run waits for an output that blocks
 
 # Kraken bans an address for ten minutes that connects more than 150 times in ten (the same page).
-# Between connections that live less than STEADY_SECONDS the wait doubles, from FIRST_DELAY at the
-# least: some 45 connections at the most, so that three processes may share an address.
-FIRST_DELAY, LAST_DELAY = 1.0, 60.0  # seconds
-STEADY_SECONDS = 60.0
+# After a connection that lived less than STEADY_SECONDS the delay doubles, to DOUBLED_DELAY at
+# least. That makes 47 connections at most, so that three processes may share an address.
+DOUBLED_DELAY, LAST_DELAY, STEADY_SECONDS = 1.0, 60.0, 60.0
+# Kraken locks out a key that fails again and again, until some 15 minutes have passed without a
+# try (https://github.com/krakenfx/kraken-cli/issues/34).
+LOCKOUT_TRIES, LOCKOUT_SECONDS = 3, 960.0
 
 DONE, FAILED, UNKNOWN, TIMED_OUT = 0, 1, 3, 124
 STATUSES = {
     DONE: "done: a feed that ran until it was stopped, a pong, an accepted request",
-    FAILED: "failed; of a request: certainly not in effect (cancelOrder: not for every id)",
+    FAILED: "failed; a request is certainly not in effect (cancelOrder: not for every id)",
     UNKNOWN: "a request was sent and its fate is unknown: it may be live",
     TIMED_OUT: "the time limit came before the count was reached",
 }
 FATE = "The request was sent and its fate is unknown: it may be live, look before sending it again"
 
-CLOSE_FRAME, NORMAL_CLOSURE = 8, b"\x03\xe8"  # RFC 6455, 5.2 and 7.4.1
+STAGES = ("connection", "subscription/request", "messages")  # that fail, in the original's words
+LOST = "Connection to remote host was lost."
+TEXT_FRAME, CLOSE_FRAME, LONG = b"\x81", 8, 126  # RFC 6455, 5.2; LONG: two bytes of length follow
 CHUNK_BYTES = 16384  # that are read at once: a TLS record
+LATE_READS = 64  # after a deadline: enough for what waited while the process was stopped
 
 INTEGER = r"-?(0|[1-9][0-9]*)"
 SCALAR = INTEGER + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false"
@@ -70,11 +77,15 @@ SIGNALS = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that
 
 
 class Failure(Exception):
-    """Ends the run; its text is the sentence for the user."""
+    """It ends the run. Its text is the sentence for the user."""
+
+
+class Loss(Failure):
+    """A failure that may pass: with --reconnect, the client connects again."""
 
 
 class Stop(BaseException):  # no Exception, which a library might take for a fault and go on
-    """Ends the run: a signal's number, SIGALRM for the time limit, SIGPIPE for a reader gone."""
+    """A signal, by its number, ends the run. SIGPIPE: the reader of stdout has left."""
 
     def __str__(self) -> str:
         name = signal.Signals(self.args[0]).name
@@ -89,7 +100,7 @@ class Row(NamedTuple):
     """What the client has to know of a feed or endpoint."""
 
     url: str
-    feed: bool  # a feed is subscribed to and streams; the others are answered and done
+    feed: bool  # a feed is subscribed to and streams; an endpoint answers and is done
     about: str
     number: str = ""  # what a whole number among the pairs of a feed means
     default: int = 0
@@ -105,7 +116,7 @@ class Row(NamedTuple):
 IDS = ("txid", "cl_ord_id")
 
 # Names, parameters and replies: https://docs.kraken.com/api/docs/websocket-v1/ and one page a name.
-# balances is the exception: the original has it, the reference hasn't.
+# balances is the exception: the original has it, Kraken's reference does not.
 TABLE = {
     "ping": Row(PUBLIC, False, "whether the exchange answers"),
     "trade": Row(PUBLIC, True, "trades", each=("pair",)),
@@ -126,11 +137,31 @@ TABLE = {
 INTEGERS = {"reqid", "timeout"}  # parameters of every name
 BOOLEANS = {"reduce_only", "margin", "post_only"}  # parameters of requests
 
-REFUSALS = ("pingStatus", "subscriptionStatus")  # name no endpoint, and yet can refuse a request
 ACCEPTED = ("ok", "subscribed")
-# Errors of a service that failed: an order may be live. All others are refusals, and so is a market
-# in cancel_only or post_only mode (https://docs.kraken.com/api/docs/guides/spot-errors).
-BROKEN = "E(Service|Database):(?! ?Market in )|E[A-Za-z]+: ?(Internal error|Timeout)"
+ENDING = ("error", "unsubscribed")  # a subscription that was accepted
+REFUSING = ("pingStatus", "subscriptionStatus")  # they name no endpoint, but can refuse a request
+DUPLICATE = "Already subscribed"  # answers a pair that is asked for twice, and ends nothing
+
+# Errors that certainly refuse a request (status 1). After any other, a new one too, its fate is
+# unknown (status 3). From https://docs.kraken.com/api/docs/guides/spot-errors and recordings of v1.
+REFUSALS = (
+    r"EGeneral: ?(Invalid arguments(:.*)?|Permission denied|Temporary lockout|Too many requests)|"
+    r"EService: ?Market in (cancel_only|post_only) mode|Exceeded msg rate|Malformed request|"
+    r"E(API|Session): ?(Invalid (key|signature|nonce|token|session)|Rate limit exceeded)|"
+    r"E(Account: ?Invalid permissions(:.*)?|Query: ?Unknown asset pair)|"
+    r"EOrder: ?(Cannot open (opposing )?position|Invalid (price|order)|Unknown (order|position)|"
+    r"Insufficient (margin|funds)|(Order|Cost) minimum not met|Tick size check failed|"
+    r"Margin (allowance exceeded|level too low|position size exceeded)|"
+    r"((Domain )?Rate|(Scheduled )?Orders|Positions) limit exceeded|"
+    r"Reduce only:(Non-PC|No position exists|Position is closed))|"
+    r"(Event|Pair)\(s\) not found|Unsupported event|Subscription name invalid|"
+    r"Currency pair not .*|Reqid field must be .*"
+)
+# Errors that may pass, in any case and at any place of a text. After the first an order may be
+# live: a service has failed.
+BROKEN = "EService:(?! ?Market in )|EDatabase:|internal error|timeout|currently unavailable"
+LIMITED = "msg rate|rate limit exceeded|too many requests|temporary lockout"
+REJECTED = "--token-command|invalid session|invalid token|temporary lockout"
 
 
 def usage() -> str:
@@ -175,10 +206,9 @@ def seconds(text: str) -> float:
 
 def count(text: str) -> int:
     """Return an option's value that counts from 1, or raise ValueError."""
-    number = int(text)
-    if number < 1:
+    if int(text) < 1:
         raise ValueError
-    return number
+    return int(text)
 
 
 def build_parser() -> Parser:
@@ -188,24 +218,27 @@ def build_parser() -> Parser:
         usage="%(prog)s [options] feed/endpoint [parameters]",
         description="Command line client for Kraken's spot WebSocket API v1.",
         epilog=epilog(),
-        # A width of its own: argparse takes 3 ms to find out the terminal's, at every start.
+        # A fixed width: argparse needs 3 ms at every start to find out the terminal's.
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=90),
         allow_abbrev=False,
         add_help=False,
     )
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     option = parser.add_argument_group("options; S is in seconds").add_argument
-    option("-r", "--raw", action="store_true", help="the exchange's messages only, one a line")
-    option("-q", "--quiet", action="store_true", help="leave out what says that all is well")
+    option(
+        "-r", "--raw", action="store_true", help="print only the exchange's messages, as they come"
+    )
+    option("-q", "--quiet", action="store_true", help="leave out the messages that all is well")
     option("-C", "--count", metavar="N", type=count, help="stop after N messages of data (never)")
     option("-W", "--max-time", metavar="S", type=seconds, help="stop after S (3; feeds: 0, never)")
-    silence = "silence that counts as a dead link, 0: none (%(default)g)"
+    silence = "treat S without a message as a loss; 0: never (%(default)g)"
     option("--idle-timeout", metavar="S", type=seconds, default=IDLE_SECONDS, help=silence)
-    option("--reconnect", metavar="S", type=seconds, help="connect again, after about S (never)")
+    again = "connect again about S after a loss (never)"
+    option("--reconnect", metavar="S", type=seconds, help=again)
     option("--token-file", metavar="FILE", help=f"read the token from FILE ({TOKEN_FILE})")
-    option("--token-command", metavar="CMD", help="take the token from what CMD prints")
-    option("-n", "--dry-run", action="store_true", help="print the request and don't send it")
-    option("-h", "--help", action="store_true", help="print this")
+    option("--token-command", metavar="CMD", help="read the token from the output of CMD")
+    option("-n", "--dry-run", action="store_true", help="print the request and do not send it")
+    option("-h", "--help", action="store_true", help="print this help")
     option("--version", action="store_true", help="print the version")
     return parser
 
@@ -216,7 +249,6 @@ def parse_options(argv: list[str], options: argparse.Namespace) -> str:
     parser = build_parser()
     parser.parse_intermixed_args(argv[:end], options)
     options.words = [*options.words, *argv[end + 1 :]] or ["ping"]
-    # Never without a limit: within a write that blocks OpenSSL doesn't let Python see signals.
     options.idle_timeout = options.idle_timeout or MOST_SECONDS
     name = options.words[0]
     for word in options.words:
@@ -245,10 +277,11 @@ def pair_name(word: str) -> str:
 
 def split_words(row: Row, words: list[str]) -> tuple[list[str], list[str]]:
     """Return the pairs of a market feed and the name=value words, or raise Failure."""
-    if "pair" not in row.each:
-        # A word without = is refused later, but for ping, which ignores it as in the original.
-        return [], [word for word in words if "=" in word or row.url == PRIVATE]
     named = [word for word in words if "=" in word]
+    if row.url == PRIVATE:
+        return [], words  # a word without = is refused later
+    if not row.feed:
+        return [], named  # ping ignores other words, as in the original
     numbers = [word for word in words if word.isdecimal()]
     pairs = [pair_name(word) for word in words if word not in (*named, *numbers)]
     if not pairs:
@@ -258,31 +291,28 @@ def split_words(row: Row, words: list[str]) -> tuple[list[str], list[str]]:
     return pairs, [f"{row.number}={number}", *named] if number else named
 
 
-def json_value(row: Row, name: str, text: str) -> str | list[str]:
-    """Return a parameter typed by its name, and on a feed by its looks, or raise Failure."""
-    if row.feed and name not in INTEGERS:
-        return Literal(text) if re.fullmatch(SCALAR, text) else text
-    if name in INTEGERS and not re.fullmatch(INTEGER, text):
-        raise Failure(f"Parameter {name} must be a whole number")
-    if name in BOOLEANS and text not in ("true", "false"):
-        raise Failure(f"Parameter {name} must be true or false")
-    if name in INTEGERS | BOOLEANS:
-        return Literal(text)
-    return text.split(",") if name in row.lists else text
-
-
 def read_parameters(row: Row, words: list[str]) -> dict[str, Any]:
-    """Return the name=value words as a dict, in the order typed, or raise Failure."""
+    """Return the name=value words as a dict, in the order typed, or raise Failure.
+
+    A value is typed by its name, and on a feed also by its looks.
+    """
     parameters: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
+        integer, boolean = name in INTEGERS, name in BOOLEANS and not row.feed
         if not (name and equals):
             raise Failure(f"Parameter {word} is not of the form name=value")
         if name in ("event", "token") or (row.feed and name == "name"):
             raise Failure(f"Parameter {name} can't be given: the client sets it")
         if name in parameters:
             raise Failure(f"Parameter {name} is given twice")
-        parameters[name] = json_value(row, name, text)
+        if integer and not re.fullmatch(INTEGER, text):
+            raise Failure(f"Parameter {name} must be a whole number")
+        if boolean and text not in ("true", "false"):
+            raise Failure(f"Parameter {name} must be true or false")
+        literal = integer or boolean or (row.feed and re.fullmatch(SCALAR, text))
+        listed = not row.feed and name in row.lists
+        parameters[name] = Literal(text) if literal else text.split(",") if listed else text
     return parameters
 
 
@@ -313,21 +343,33 @@ def encode(value: object) -> str:
     return value if isinstance(value, Literal) else json.dumps(value, ensure_ascii=False)
 
 
-class Signals:
-    """Notes the first signal, and raises it as a Stop where the client waits: within "with"."""
+class Interruption:
+    """What ends a run early: a signal, or a reader of stdout that has left.
 
-    stop: Stop | None = None  # what ends the run, once something does
+    It is noted when it comes. It is raised as a Stop only where the client waits, which is in
+    wait() and within "with interruptible:", so that nothing that has arrived is lost.
+    """
+
+    stop: Stop | None = None  # the first signal
     since = 0.0  # when it came, in monotonic seconds
     waiting = False  # for something that any signal cuts short
     writing = False  # a line, which is cut short only when it is stuck
+    closing = False  # a connection, which has CLOSE_SECONDS in any case
 
-    def install(self, limit: float) -> None:
-        """Take over the signals not ignored at the start; SIGALRM comes in LIMIT s, never at 0."""
+    def install(self, limit: float, feed: bool) -> None:
+        """Take over the signals; SIGALRM comes in LIMIT seconds, or never if that is 0."""
+        self.poll = select.poll()
+        mode = os.fstat(1).st_mode
+        if feed and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
+            self.poll.register(1, 0)  # 0: report only that its other end is closed
         signal.signal(signal.SIGALRM, self.handle)
-        signal.setitimer(signal.ITIMER_REAL, limit)  # before another signal sets it in its own way
+        # An alarm that was set before the start goes on: the earlier of the two ends the run.
+        limits = filter(None, (limit, signal.getitimer(signal.ITIMER_REAL)[0]))
+        signal.setitimer(signal.ITIMER_REAL, min(limits, default=0.0))
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self.handle)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it hides how a command ended
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a parent's thread may block them
 
     def handle(self, number: int, _frame: object) -> None:
@@ -341,207 +383,385 @@ class Signals:
             raise self.stop
 
     def __enter__(self) -> None:
-        self.waiting = True
-        if self.stop:  # looked for behind the flag, so that none falls between
+        self.waiting = not self.closing
+        if self.stop and self.waiting:  # looked for behind the flag, so that none falls between
             self.waiting = False
             raise self.stop
 
     def __exit__(self, *_: object) -> None:
         self.waiting = False
 
+    def wait(self, until: float, number: int = -1, event: int = select.POLLIN) -> bool:
+        """Return whether descriptor NUMBER is ready for EVENT by UNTIL, or raise Stop.
 
-def read_token(options: argparse.Namespace, signals: Signals) -> str:
-    """Return the token: the first line with text of where OPTIONS say, or raise Failure."""
+        It waits a second at most: then a signal is seen that came just before poll() began.
+        """
+        if number >= 0:
+            self.poll.register(number, event)
+        with self:
+            left = min(max(0.0, until - time.monotonic()), 1.0)
+            ready = {number for number, _ in self.poll.poll(left * 1000)}
+        if number >= 0:
+            self.poll.unregister(number)
+        if 1 in ready:
+            self.poll.unregister(1)
+            self.handle(signal.SIGPIPE, None)
+        return number in ready
+
+
+interruptible = Interruption()  # a process has one set of signals
+
+
+def read_token(options: argparse.Namespace) -> str:
+    """Return the token, the first line with text of where OPTIONS say, or raise Loss."""
     if options.token_command is not None:
-        return token_from_command(options.token_command, options.idle_timeout, signals)
-    # The current directory's or else the script's, because people and cron need one each. One that
-    # is there, or where that can't be seen, isn't passed over: the other may be another account's.
-    beside = os.path.join(os.path.dirname(os.path.realpath(__file__)), TOKEN_FILE)
-    name = TOKEN_FILE if options.token_file is None else options.token_file
+        return token_from_command(options.token_command, options.idle_timeout)
+    # The current directory's, as in the original, or else the script's, for cron. One that is
+    # there, or where that can't be seen, isn't passed over: the other may be another account's.
+    name = file = TOKEN_FILE if options.token_file is None else options.token_file
     absent = not os.path.lexists(name) and os.access(os.curdir, os.X_OK)
-    file = beside if options.token_file is None and absent else name
+    if options.token_file is None and absent and "__file__" in globals():
+        file = os.path.join(os.path.dirname(os.path.realpath(__file__)), TOKEN_FILE)
     try:
-        with signals, open(file, encoding="utf-8-sig") as lines:
+        with interruptible, open(file, encoding="utf-8-sig") as lines:
             return next(filter(None, map(str.strip, lines)))
     except (OSError, ValueError, StopIteration):
-        raise Failure(f"WebSocket authentication token missing ({name})") from None
+        raise Loss(f"WebSocket authentication token missing ({name})") from None
 
 
-def token_from_command(command: str, limit: float, signals: Signals) -> str:
-    """Return the token that a shell command prints within LIMIT seconds, or raise Failure."""
-    import subprocess  # outside of the wait: an import may swallow what is raised in it
+def token_from_command(command: str, limit: float) -> str:
+    """Return the token that a shell command prints within LIMIT seconds, or raise Loss."""
+    import subprocess as sub  # outside of the wait: an import may swallow what is raised in it
 
     try:
-        with signals:  # the command is the user's own
-            output = subprocess.check_output(command, shell=True, timeout=limit)  # noqa: S602
+        with interruptible:  # the command is the user's own
+            output = sub.check_output(command, shell=True, stdin=sub.DEVNULL, timeout=limit)  # noqa: S602
         return next(filter(None, map(str.strip, output.decode().splitlines())))
-    except subprocess.CalledProcessError as error:
+    except sub.CalledProcessError as error:
         problem = f"ended with status {error.returncode}"
-    except subprocess.TimeoutExpired:
-        problem = f"took longer than {limit:g} seconds"
-    except (ValueError, StopIteration):
-        problem = "printed no text"
-    raise Failure(f"WebSocket authentication token missing (--token-command {problem})")
+    except (sub.TimeoutExpired, ValueError, StopIteration):
+        problem = f"printed no token within {limit:g} seconds"
+    raise Loss(f"WebSocket authentication token missing (--token-command {problem})")
 
 
 def check_library() -> None:
-    """Raise Failure where websocket-client isn't installed, or is too old."""
+    """Import what a connection needs, or raise Failure: no later import can end a feed."""
     try:
         # PyPI's package "websocket" has a WebSocket as well, but no such exception.
         from websocket import WebSocketTimeoutException, __version__  # noqa: F401
 
         old = tuple(map(int, re.findall("[0-9]+", __version__)[:2])) < (1, 8)
         problem = f"{__version__} is too old" if old else ""
-    except Exception:  # whatever else is called websocket may fail in any way
-        problem = "is missing, or another package called websocket is in its place"
+    except Exception as error:  # any file of that name, or of a name that it imports
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "websocket"
+        words = f"can't be imported ({type(error).__name__}: {error})"
+        problem = "is missing" if missing else words
     if problem:
-        from shlex import quote
+        pip = f"{sys.executable or 'python3'} -m pip install 'websocket-client>=1.8'"
+        debian = "on Debian 13, apt install python3-websocket, or pip in a virtual environment"
+        raise Failure(f"websocket-client {problem}: {pip}; {debian}")
 
-        install = "-m pip install 'websocket-client>=1.8'"
-        raise Failure(f"websocket-client {problem}: {quote(sys.executable or 'python3')} {install}")
 
+class Connection:
+    """A WebSocket: websocket-client speaks the protocol, and this object is its socket.
 
-class Connection(io.RawIOBase):
-    """A WebSocket, and the raw stream that its library reads. Any Exception: it is lost."""
+    The client connects by itself, because the library can't be interrupted, and gives up at an
+    address that does not answer. OpenSSL is used in this thread only. The socket never blocks: all
+    waiting is in wait(), and has a deadline. After any Exception the connection is lost.
+    """
 
-    def __init__(self, url: str, limit: float, signals: Signals) -> None:
-        """Open it. LIMIT, in seconds and not 0, goes for this as for every later wait."""
+    def __init__(self, limit: float) -> None:
+        """Prepare one for which connecting, and then each message, takes LIMIT seconds at most."""
         from websocket import WebSocket
 
         # UTF-8 would be checked in pure Python: receive does it. The locks are for many threads.
-        ws: Any = WebSocket(skip_utf8_validation=True, enable_multithread=False)
-        self.ws = ws
+        self.ws: Any = WebSocket(skip_utf8_validation=True, enable_multithread=False)
+        self.sock: Any = None
+        self.gettimeout = lambda: 0.0  # tells the library not to wait by itself
         self.limit = limit
-        self.signals = signals
-        self.deadline = time.monotonic() + limit
-        self.error: Exception | None = None
-        # A thread dials, because a name look-up can neither be interrupted nor limited in time.
-        thread = threading.Thread(target=self.dial, args=(url,), name="dial", daemon=True)
+        self.settimeout(limit)
+        self.late = 0  # reads in a row after the deadline
+        self.data, self.at = b"", 0  # what was read, and how much of it is used
+        self.before = 0  # how much of it came before the request
+        self.partial = False  # whether the library holds a part of a message
+
+    def open(self, url: str) -> None:
+        """Connect, through a proxy where the environment has one, and open URL."""
+        from websocket import DEFAULT_SOCKET_OPTION
+
+        # A private name, for these are the library's own rules for https_proxy and no_proxy.
+        from websocket._url import get_proxy_info
+
+        host = url.split("/")[2]
+        try:
+            proxy, port, credentials = get_proxy_info(host, True)
+        except ValueError:  # its words would show a part of the password
+            raise ConnectionError("https_proxy is not of the form http://host:port") from None
+        self.sock = self.dial(proxy or host, (port or 80) if proxy else 443)
+        self.sock.setblocking(False)
+        for option in DEFAULT_SOCKET_OPTION:  # keepalive, which --idle-timeout 0 needs
+            self.sock.setsockopt(*option)
+        if proxy:
+            self.tunnel(host, credentials)
+        self.secure(host)
+        try:
+            self.ws.connect(url, socket=self, redirect_limit=0)
+        finally:
+            status = self.ws.getstatus()
+            if status not in (None, 101):  # 1.8 takes a redirect for open; 1.9 tells no status
+                raise ConnectionError(f"HTTP {status}, and redirects are not followed")
+
+    def dial(self, host: str, port: int) -> socket.socket:
+        """Return a TCP connection to the first address of HOST that answers, or raise OSError."""
+        ends: list[Any] = []  # the connection, or why there is none
+
+        def call() -> None:
+            patience = PATIENCE_SECONDS
+            while not ends and (left := self.deadline - time.monotonic()) > 0:
+                try:
+                    ends.append(socket.create_connection((host, port), min(patience, left)))
+                except socket.timeout:
+                    patience *= 2
+                except Exception as error:
+                    ends.append(error)
+
+        # In a thread, because a name look-up can neither be interrupted nor limited in time.
+        thread = threading.Thread(target=call, daemon=True)
         thread.start()
-        with signals:
-            while thread.is_alive() and time.monotonic() < self.deadline:
-                thread.join(min(limit, 0.25))  # a signal that comes just before it doesn't end it
-        if thread.is_alive():
-            raise ConnectionError(f"no connection within {limit:g} seconds")
-        if self.error:
-            raise self.error
-        # Large reads, instead of three for each message: undocumented, and a fifth of the time
-        ws.frame_buffer.recv = io.BufferedReader(self, CHUNK_BYTES).read
-        # close() answers the exchange's close frame: at once, a failure would hide the reason in it
-        ws.send_close = lambda: None
+        while thread.is_alive() and time.monotonic() < self.deadline:
+            with interruptible:
+                thread.join(min(self.limit, 0.25))  # a signal that comes just before doesn't end it
+        end = ends[0] if ends else ConnectionError(f"no connection within {self.limit:g} seconds")
+        if isinstance(end, Exception):
+            raise end
+        return end  # type: ignore[no-any-return]
 
-    def dial(self, url: str) -> None:
-        """Connect to URL, or leave in ERROR what prevented it."""
-        try:
-            # Twice the limit on connecting: late, but an abandoned thread ends as well.
-            self.ws.connect(url, timeout=2 * self.limit, redirect_limit=0)
-        except Exception as error:
-            self.error = error
-        status = self.ws.getstatus()
-        if status not in (None, 101):  # websocket-client 1.8 takes an unfollowed redirect for open
-            self.error = ConnectionError(f"HTTP {status}, and redirects are not followed")
+    def tunnel(self, host: str, credentials: tuple[str, str] | None) -> None:
+        """Have the proxy connect to HOST; CREDENTIALS are a name and a password."""
+        from base64 import b64encode
 
-    def readable(self) -> bool:
-        """Return that it is."""
-        return True
+        request = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n"
+        if credentials:
+            encoded = b64encode(":".join(filter(None, credentials)).encode()).decode()
+            request += f"Proxy-Authorization: Basic {encoded}\r\n"
+        self.sock.sendall(f"{request}\r\n".encode())  # for which a new socket has room
+        answer = b""
+        while not answer.endswith((b"\n\n", b"\n\r\n")) and len(answer) < CHUNK_BYTES:
+            byte = self.attempt(self.sock.recv, 1)  # what is behind the answer belongs to TLS
+            if not byte:
+                raise ConnectionError(LOST)
+            answer += byte
+        status = re.match(rb"HTTP/\S+ +(\d+)", answer)
+        if not status or status[1] != b"200":  # its other words may repeat the password
+            words = status[1].decode() if status else "none"
+            raise ConnectionError(f"failed CONNECT via proxy status: {words}")
 
-    def readinto(self, buffer: Any) -> int:
-        """Fill BUFFER with what comes before the deadline, and return how much that is."""
-        try:
-            self.ws.settimeout(self.deadline - time.monotonic())  # a ValueError once it is over
-            size: int = self.ws.sock.recv_into(buffer)
-        except (socket.timeout, ValueError):
-            raise ConnectionError(f"nothing received for {self.limit:g} seconds") from None
-        if not size:  # at the end, where the library would ask again for ever
-            raise ConnectionError("Connection to remote host was lost.")
-        return size
+    def secure(self, host: str) -> None:
+        """Begin TLS. The certificate must be HOST's, and from an authority that is trusted."""
+        import ssl
+
+        bundle = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE", "")
+        file, folder = os.path.isfile(bundle), os.path.isdir(bundle)
+        context = ssl.create_default_context(
+            cafile=bundle if file else None, capath=bundle if folder else None
+        )
+        # Python 3.13 is stricter than websocket-client, and refuses some companies' authorities.
+        context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+        self.sock = context.wrap_socket(self.sock, False, False, server_hostname=host)
+        self.attempt(self.sock.do_handshake)
+
+    def wait(self, event: int) -> None:
+        """Wait until the socket may be ready for EVENT, or raise ConnectionError at the deadline.
+
+        What is there at the deadline is still read, because the process may have been stopped.
+        That has a limit, because it may be a flood.
+        """
+        ready = interruptible.wait(self.deadline, self.sock.fileno(), event)
+        self.late = self.late + 1 if time.monotonic() >= self.deadline else 0
+        if self.late and (not ready or self.late > LATE_READS):
+            words = "nothing received for" if self.ws.connected else "no connection within"
+            raise ConnectionError(f"{words} {self.limit:g} seconds")
+
+    def attempt(self, operation: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what an operation of the socket returns once it can be done."""
+        import ssl
+
+        while True:
+            try:
+                return operation(*arguments)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                event = select.POLLIN
+            except ssl.SSLWantWriteError:
+                event = select.POLLOUT
+            self.wait(event)
+
+    def settimeout(self, limit: float) -> None:
+        """Set the deadline to LIMIT seconds from now, as the library does when it closes."""
+        self.deadline = time.monotonic() + limit
+
+    def send(self, data: Any) -> int:
+        """Send all of DATA. A failure is left to the next read: a reply may stand before it."""
+        rest = data.encode() if isinstance(data, str) else data
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[self.attempt(self.sock.send, rest) :]
+        return len(data)
+
+    def recv(self, size: int) -> bytes:
+        """Return up to SIZE bytes, and at least one of them before the deadline."""
+        if size and self.at == len(self.data):
+            self.fill()
+        chunk = self.data[self.at : self.at + size]
+        self.at += len(chunk)
+        return chunk
+
+    def fill(self) -> None:
+        """Read into the buffer, all of which has been used."""
+        if not self.sock.pending():  # what OpenSSL has read already, poll() doesn't see
+            self.wait(select.POLLIN)
+        self.data, self.at, self.before = self.attempt(self.sock.recv, CHUNK_BYTES), 0, 0
+        if not self.data:
+            raise ConnectionError(LOST)
+
+    def read_ahead(self) -> None:
+        """Read what has arrived: it came before the request, and can't be an answer to it."""
+        import ssl
+
+        with contextlib.suppress(ssl.SSLWantReadError):
+            for _ in range(LATE_READS):
+                self.data, self.at = self.data[self.at :] + self.sock.recv(CHUNK_BYTES), 0
+        self.before = len(self.data)
 
     def receive(self) -> bytes:
-        """Return the next message, which has LIMIT seconds from now to come, or raise."""
-        self.deadline = time.monotonic() + self.limit
-        with self.signals:
-            opcode, data = self.ws.recv_data()
-        if opcode == CLOSE_FRAME:
-            code = str(int.from_bytes(data[:2], "big")) if data else "closed without a code"
-            raise ConnectionError(f"{code} {data[2:].decode(errors='replace')}")
-        if not data.isascii():
-            data.decode()  # checks its UTF-8, as the protocol demands
-        return bytes(data)
+        """Return the next message, or raise what prevents it.
+
+        It is usually a whole and unmasked frame in the buffer. The library, which is slower, takes
+        all others.
+        """
+        self.settimeout(self.limit)
+        if self.at == len(self.data) and not self.partial:
+            self.fill()
+        head, end = self.data[self.at : self.at + 4], 0
+        if head[:1] == TEXT_FRAME and head[3:] and head[1] <= LONG and not self.partial:
+            start, size = (4, head[2] << 8 | head[3]) if head[1] == LONG else (2, head[1])
+            end = self.at + start + size
+        if 0 < end <= len(self.data):
+            message = self.data[self.at + start : end]
+            self.at = end
+        else:
+            self.partial = True
+            opcode, message = self.ws.recv_data()
+            self.partial = False
+            if opcode == CLOSE_FRAME:
+                code = int.from_bytes(message[:2], "big") if message else "closed without a code"
+                raise ConnectionError(f"{code} {message[2:].decode(errors='replace')}")
+        if not message.isascii():
+            message.decode()  # checks its UTF-8, as the protocol demands
+        return bytes(message)
+
+    def close(self) -> None:
+        """Close the socket."""
+        if self.sock:
+            self.sock.close()
 
     def hang_up(self) -> None:
-        """Close as the protocol has it, without waiting long for the other side."""
-        self.deadline = time.monotonic() + CLOSE_SECONDS
-        # Not websocket-client's own close(), which waits on while anything at all trickles in.
-        with contextlib.suppress(Exception):
-            self.ws.settimeout(CLOSE_SECONDS)
-            self.ws.send(NORMAL_CLOSURE, CLOSE_FRAME)
-            while self.readinto(bytearray(CHUNK_BYTES)):  # raises at the end, and at the deadline
-                pass
-        self.ws.shutdown()
+        """Close the connection as the protocol has it, within CLOSE_SECONDS."""
+        interruptible.closing = True
+        self.ws.close(timeout=CLOSE_SECONDS)  # it raises nothing
+        self.close()
+        interruptible.closing = False
+
+
+def reason(error: Exception) -> str:
+    """Return in words, on one line, why a connection failed."""
+    words = str(error) or type(error).__name__
+    if hasattr(error, "status_code"):  # websocket.WebSocketBadStatusException
+        names = {status.value: status.phrase for status in HTTPStatus}
+        words = f"HTTP {error.status_code} {names.get(error.status_code, '')}"
+    elif hasattr(error, "verify_message"):  # ssl.SSLCertVerificationError
+        words = f"certificate not accepted: {error.verify_message}"
+    return " ".join(words.split())
 
 
 class Outcome:
-    """What the exchange has answered to a request, on one connection."""
+    """What the exchange has answered to a request or a subscription, on one connection."""
 
     def __init__(self, name: str, request: dict[str, Any]) -> None:
         self.row = TABLE[name]
         self.answer = "subscriptionStatus" if self.row.feed else f"{name}Status"
+        self.reqid = str(request.get("reqid", ""))
         self.due = sum(len(request.get(member, ())) for member in self.row.each) or 1
         self.accepted = 0
-        self.errors: list[str] = []
-        self.broken = False  # whether one of them is a service's that failed, which is no refusal
-        self.whole = False  # whether one of them goes for the whole request
+        self.errors: list[str] = []  # what refused it
+        self.live: set[str] = set()  # the pairs subscribed to; "" on a private feed
+        self.ended: list[str] = []  # what ended a subscription that was accepted
 
-    def note(self, event: dict[str, Any]) -> None:
-        """Take in an event that came after the request was sent."""
-        kind = event.get("event")
+    def note(self, event: dict[str, Any]) -> str:
+        """Take in an event that came after the request. Return which subscription it ends."""
+        kind = event.get("event", "error" if "Error" in event else None)
         kind, status = ("pingStatus", "ok") if kind == "pong" else (kind, event.get("status"))
-        if self.complete and not self.row.feed and status not in ACCEPTED:
-            return  # the answer stands
-        if kind == "error" or (status == "error" and kind in (self.answer, *REFUSALS)):
-            self.errors.append(str(event.get("errorMessage")))
-            self.broken |= bool(re.match(BROKEN, self.errors[-1]))
-            self.whole |= kind != self.answer or (self.row.feed and "pair" not in event)
-        elif kind == self.answer and status in ACCEPTED:
+        words, reqid = event.get("errorMessage", event.get("Error")), event.get("reqid")
+        text = words if isinstance(words, str) else json.dumps(words)
+        pair, mine = str(event.get("pair", "")), kind == self.answer
+        ended = self.live & {pair} if pair else set(self.live)
+        if self.reqid and reqid is not None and str(reqid) != self.reqid:
+            pass  # it answers another request; the errors of the exchange's parser have no reqid
+        elif mine and status in ACCEPTED:
             self.accepted += 1
+            self.live.add(pair)
+        elif mine and status in ENDING and self.row.feed and ended and text != DUPLICATE:
+            self.live -= ended
+            text = text if status == "error" else "unsubscribed"
+            self.ended.append(f"{pair}: {text}" if pair else text)
+            return self.ended[-1]
+        elif self.complete:
+            pass  # the answer stands
+        elif kind == "error" or (status == "error" and (mine or kind in REFUSING)):
+            self.errors.append(text)
+            if not mine or (self.row.feed and not pair):
+                self.due = 0  # it goes for the whole request
+        return ""
 
     @property
     def complete(self) -> bool:
         """Whether every reply that is due has come."""
-        return self.whole or self.accepted + len(self.errors) >= self.due
+        return self.accepted + len(self.errors) >= self.due
 
     @property
     def certain(self) -> bool:
-        """Whether it is known what became of it."""
-        too_many = self.whole or self.accepted + len(self.errors) > self.due
-        contradicted = too_many and self.accepted and self.errors
-        return self.complete and not contradicted and not (self.broken and self.row.trading)
+        """Whether it is known what became of the request."""
+        contradicted = self.accepted and self.errors and self.accepted + len(self.errors) > self.due
+        return not contradicted and all(map(is_refusal, self.errors))
+
+
+def is_refusal(text: str) -> bool:
+    """Return whether an error certainly refuses a request."""
+    return bool(re.fullmatch(REFUSALS, text) and not re.search(BROKEN, text, re.IGNORECASE))
 
 
 class Output:
-    """What the client writes: whole lines, at once, with the token masked."""
+    """What the client writes: whole lines, at once, with the tokens masked."""
 
-    def __init__(self, options: argparse.Namespace, signals: Signals) -> None:
+    def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.signals = signals
-        self.secrets: list[bytes] = []  # the current token, in each of its spellings
+        self.secrets: dict[bytes, re.Pattern[bytes]] = {}  # the tokens, and how JSON may spell them
         self.lost = sys.stdout is None  # whether stdout takes no more
 
     def hide(self, token: str) -> None:
-        """Mask TOKEN from now on, as it was typed and as JSON may escape it."""
-        escaped = encode(token)[1:-1]
-        spellings = dict.fromkeys((token, escaped, escaped.replace("/", r"\/")))
-        self.secrets = [spelling.encode() for spelling in spellings]
+        r"""Mask TOKEN from now on; JSON can spell + as \u002B, / as \/, and so on."""
+        spellings = (rf"(?:\\?{re.escape(char)}|(?i:\\u{ord(char):04x}))" for char in token)
+        kept = list(self.secrets.items())[-MOST_TOKENS:]
+        self.secrets = dict([*kept, (token.encode(), re.compile("".join(spellings).encode()))])
 
     def message(self, message: bytes) -> None:
         """Print what the exchange sent."""
         self.write(message if self.options.raw else b"WebSocket -> Client: " + message)
 
-    def say(self, sentence: str) -> None:
-        """Write a sentence to stdout, or to stderr with --raw or once stdout is lost."""
+    def say(self, sentence: str, aside: bool = False) -> None:
+        """Write a sentence to stdout, or to stderr: ASIDE, with --raw, or once stdout is lost."""
         line = sentence.encode("utf-8", "backslashreplace")
         with contextlib.suppress(Failure, Stop):
-            if not (self.lost or self.options.raw):
+            if not (self.lost or self.options.raw or aside):
                 return self.write(line)
         with contextlib.suppress(Failure, Stop):
             if sys.stderr is not None:  # else 2 may be the number of something else
@@ -550,10 +770,12 @@ class Output:
 
     def write(self, line: bytes, descriptor: int = 1) -> None:
         """Write a line, now; raise Stop where its reader has left, Failure where it can't be."""
-        for secret in self.secrets:
-            line = line.replace(secret, MASK)
+        for token in sorted(self.secrets, key=len, reverse=True):  # one may begin another
+            line = line.replace(token, MASK)
+            if b"\\" in line:
+                line = self.secrets[token].sub(MASK, line)
         rest = line + b"\n"
-        self.signals.writing = True
+        interruptible.writing = True
         try:
             while rest:
                 try:
@@ -562,13 +784,13 @@ class Output:
                     select.select([], [descriptor], [])
         except (OSError, Stop) as error:
             self.lost = self.lost or descriptor == 1
-            if isinstance(error, BrokenPipeError):
+            if isinstance(error, (BrokenPipeError, ConnectionResetError)):
                 raise Stop(signal.SIGPIPE) from None
             stuck = ", while its reader was stuck: the last line is cut or missing"
             words = f"{error}{stuck if isinstance(error, Stop) else ''}"
             raise Failure(f"stdout can't be written ({words})") from None
         finally:
-            self.signals.writing = False
+            interruptible.writing = False
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -579,30 +801,29 @@ def main(argv: list[str] | None = None) -> int:
         run.perform(sys.argv[1:] if argv is None else argv)
     except (Exception, Stop) as error:
         end = error
-    status, sentence = run.verdict(end)
+    status = run.status(end)
+    sentence = run.sentence(end, status)
     if sentence:
         run.output.say(sentence)
     for number in SIGNALS:  # while the interpreter exits, where it would reset them to deadly
         signal.signal(number, signal.SIG_IGN)
-    if any(thread.name == "dial" for thread in threading.enumerate()):
-        os._exit(status)  # for the usual exit clears OpenSSL away under it
     return status
 
 
 class Run:
     """One run of the client: what is asked for, how far it has got, and how it ends."""
 
-    row = TABLE["ping"]  # until the command line is read
-    stage = "connection"  # in the original's words
-    sent = False
-    data = 0  # messages of a feed
-    subscribed = False  # whether a subscription was ever accepted
-
     def __init__(self) -> None:
         self.options = argparse.Namespace()
-        self.signals = Signals()
-        self.output = Output(self.options, self.signals)
-        self.outcome = Outcome("ping", {})  # of the latest connection
+        self.output = Output(self.options)
+        self.row = TABLE["ping"]  # until the command line is read
+        self.data = 0  # messages of a feed
+        self.live = False  # whether a subscription was ever accepted
+        self.token_losses = 0  # in a row
+        # Of the latest connection:
+        self.outcome = Outcome("ping", {})
+        self.asked = False  # whether the request was sent
+        self.heard = 0  # the greeting, and the messages after the request
 
     def perform(self, argv: list[str]) -> None:
         """Do what the command line asks for, or raise what cuts it short."""
@@ -616,7 +837,8 @@ class Run:
         if options.dry_run:
             return self.output.write(encode(self.prepare()).encode())
         limit = 0 if self.row.feed else ANSWER_SECONDS
-        self.signals.install(limit if options.max_time is None else options.max_time)
+        limit = limit if options.max_time is None else options.max_time
+        interruptible.install(limit, self.row.feed)
         return self.stay_connected()
 
     def prepare(self) -> dict[str, Any]:
@@ -624,126 +846,162 @@ class Run:
         name, *words = self.options.words
         token = MASK.decode()
         if self.row.url == PRIVATE and not self.options.dry_run:
-            token = read_token(self.options, self.signals)
+            token = read_token(self.options)
             self.output.hide(token)
         return build_request(name, words, token)
 
     def stay_connected(self) -> None:
-        """Converse, and with --reconnect begin again whenever the connection is lost."""
-        reconnect, delay = self.options.reconnect, None
+        """Converse, and with --reconnect begin again after each loss."""
+        delay = None
         request: dict[str, Any] | None = self.prepare()
         check_library()
         while True:
             begin = time.monotonic()
             try:
-                request = request or self.prepare()  # anew, with a fresh token
-                return self.converse(request)
-            except Exception as error:
-                # A token that can't be had may come yet, but not an output or a subscription.
-                if reconnect is None or (request and isinstance(error, Failure)):
+                return self.converse(request or self.prepare())  # later with a fresh token
+            except Loss as error:
+                if self.options.reconnect is None:
                     raise
-                sentence = self.explain(error)
-            delay = next_delay(reconnect, delay, time.monotonic() - begin)
-            from random import uniform
-
-            wait = delay * uniform(0.8, 1.2)  # noqa: S311 - lest all clients come back at once
-            now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            loss = f"{now} {sentence}\nConnecting again in {wait:.1f} seconds"
-            if self.options.raw:
-                self.output.say(loss)
-            else:  # what can't be written ends the run: nobody reads what would come
-                self.output.write(loss.encode("utf-8", "backslashreplace"))
-            with self.signals:
-                time.sleep(wait)
+                loss = error
             request = None
+            delay = next_delay(self.options.reconnect, delay, time.monotonic() - begin)
+            # By a factor from 0.8 to 1.2, lest all clients come back at once.
+            self.pause(loss, delay * (0.8 + os.urandom(1)[0] / 637.5))
+
+    def pause(self, loss: Loss, wait: float) -> None:
+        """Say what was lost and when the next attempt comes, WAIT seconds from now, and wait."""
+        advice = ""
+        if self.options.token_command is not None and re.search(REJECTED, str(loss), re.IGNORECASE):
+            self.token_losses += 1
+            if self.token_losses >= LOCKOUT_TRIES:
+                wait = LOCKOUT_SECONDS
+                advice = f", at {clock(wait)}, for a lockout lasts as long as somebody keeps trying"
+        line = f"{clock()} {loss}\nConnecting again in {wait:.1f} seconds{advice}"
+        if self.options.raw:
+            self.output.say(line)
+        else:  # what can't be written ends the run: nobody reads what would come
+            self.output.write(line.encode("utf-8", "backslashreplace"))
+        until = time.monotonic() + wait
+        while time.monotonic() < until:
+            interruptible.wait(until)
 
     def converse(self, request: dict[str, Any]) -> None:
-        """Connect, send the request and print what comes, until --count is reached or it fails."""
-        self.stage = "connection"
+        """Connect, send the request and print what comes, until --count is reached, or raise."""
         self.outcome = Outcome(self.options.words[0], request)
-        connection = Connection(self.row.url, self.options.idle_timeout, self.signals)
+        self.asked, self.heard = False, 0
+        connection = Connection(self.options.idle_timeout)
         try:
-            self.take(connection.receive())
-            self.stage = "subscription/request"
-            text = encode(request)
-            if not (self.options.raw or self.options.quiet):
-                self.output.write(f"Client -> WebSocket: {text}".encode())
-            with self.signals:
-                self.sent = True
-                connection.ws.send(text)
-            goal = self.options.count
-            while not (goal and (self.data >= goal if self.row.feed else self.outcome.complete)):
-                message = connection.receive()
-                self.stage = "messages"
-                if message.startswith(b"["):
-                    self.output.message(message)
-                    self.data += 1
-                else:
-                    self.take(message)
+            connection.open(self.row.url)
+            self.talk(connection, encode(request))
+        except Stop:
+            interruptible.closing = True
+            connection.limit = 0  # what has arrived may still decide the status
+            with contextlib.suppress(ConnectionError):
+                while self.asked and not self.outcome.complete:
+                    self.take(connection.receive(), answer=True)
+            raise
+        except Failure:
+            raise
+        except Exception as error:
+            raise Loss(self.failed(reason(error))) from None
         finally:
             connection.hang_up()
 
-    def take(self, message: bytes) -> None:
+    def talk(self, connection: Connection, request: str) -> None:
+        """Take the greeting, send the request, and take what comes until --count is reached."""
+        self.take(connection.receive())
+        if not (self.options.raw or self.options.quiet):
+            self.output.write(f"Client -> WebSocket: {request}".encode())
+        connection.read_ahead()
+        with interruptible:  # raises what was noted, so that nothing is sent
+            self.asked = True
+        connection.ws.send(request)
+        goal = self.options.count
+        while not (goal and (self.data >= goal if self.row.feed else self.outcome.complete)):
+            message = connection.receive()
+            if message.startswith(b"["):
+                self.output.message(message)
+                self.data += 1
+                self.heard += 1
+            else:
+                self.take(message, answer=connection.at > connection.before)
+
+    def take(self, message: bytes, answer: bool = False) -> None:
         """Print an event, unless --quiet leaves it out, and take in what it answers, or raise."""
         event: dict[str, Any] = {}
         with contextlib.suppress(ValueError, RecursionError):  # not JSON; nested too deeply
             event = json.loads(message) if message.lstrip().startswith(b"{") else event
         kind, status = event.get("event"), event.get("status")
-        accepted = kind == "subscriptionStatus" and status in ACCEPTED
-        well = accepted or kind == "heartbeat" or (kind, status) == ("systemStatus", "online")
+        well = kind == "heartbeat" or (kind == "subscriptionStatus" and status in ACCEPTED)
+        well = well or (not self.heard and (kind, status) == ("systemStatus", "online"))
         if not (well and self.options.quiet):
             self.output.message(message)
-        if self.stage == "connection":  # the greeting, which answers nothing
-            return
-        self.outcome.note(event)
-        self.subscribed = self.subscribed or self.outcome.accepted > 0
-        if self.row.feed and self.outcome.complete and not self.outcome.accepted:
-            error = self.objection()
-            # Where a service failed, another connection may help; a refusal is the end.
-            raise error if self.outcome.broken else Failure(self.explain(error))
+        self.heard += answer or not self.heard
+        ended = self.outcome.note(event) if answer else ""
+        if answer and self.row.feed:
+            self.check_feed(ended)
 
-    def objection(self) -> ConnectionError:
-        """Return all that the exchange has said against the request, as what ended its stage."""
-        self.stage = "subscription/request"
-        return ConnectionError("; ".join(dict.fromkeys(self.outcome.errors)))
+    def check_feed(self, ended: str) -> None:
+        """Raise Loss or Failure where no subscription is left, or one that may come back."""
+        outcome, command = self.outcome, self.options.token_command is not None
+        if outcome.accepted:
+            self.live, self.token_losses = True, 0
+        words = "; ".join(dict.fromkeys([*outcome.errors, *outcome.ended]))
+        later = [BROKEN, *[LIMITED] * self.live, *[REJECTED] * (self.live and command)]
+        passing = re.search("|".join(later), words, re.IGNORECASE)
+        if outcome.live and not (passing and self.options.reconnect is not None):
+            if ended:
+                self.output.say(f"{clock()} Subscription ended: {ended}", aside=True)
+        elif outcome.live or outcome.complete:
+            end = Loss if passing or outcome.ended else Failure
+            raise end(self.failed(words, 2 if outcome.ended else 1))
 
-    def explain(self, end: BaseException | None) -> str:
-        """Return the sentence, on one line, that is due for what ended a connection or the run."""
-        if end is None or (isinstance(end, Stop) and end.args[0] == signal.SIGPIPE):
-            return ""
-        if isinstance(end, Failure):
-            return str(end)
-        words = str(end) or type(end).__name__
-        if hasattr(end, "status_code"):  # websocket.WebSocketBadStatusException
-            names = {status.value: status.phrase for status in HTTPStatus}
-            words = f"HTTP {end.status_code} {names.get(end.status_code, '')}"
-        elif hasattr(end, "verify_message"):  # ssl.SSLCertVerificationError
-            words = f"certificate not accepted: {end.verify_message}"
-        return f"WebSocket {self.stage} failed ({' '.join(words.split())})"
+    @property
+    def answered(self) -> bool:
+        """Whether the answer to a request is complete."""
+        return self.asked and not self.row.feed and self.outcome.complete
 
-    def verdict(self, end: BaseException | None) -> tuple[int, str]:
-        """Return the exit status, as the README has it, and what to say; END cut the run short."""
-        sentence = self.explain(end)
+    def failed(self, words: object, stage: int = 2) -> str:
+        """Return the original's sentence for what failed, at a stage that was reached."""
+        return f"WebSocket {STAGES[min(stage, self.heard)]} failed ({words})"
+
+    def status(self, end: BaseException | None) -> int:
+        """Return the exit status of a run that END has ended: the rows of the README's table."""
         stop = end.args[0] if isinstance(end, Stop) else None
-        live = self.subscribed or self.data > 0
-        if self.sent and not self.row.feed and self.outcome.certain:
-            return FAILED if self.outcome.errors else DONE, sentence if self.output.lost else ""
-        if self.sent and self.row.trading:
-            if self.outcome.broken:
-                sentence = self.explain(self.objection())
-            return UNKNOWN, f"{sentence}\n{FATE}".strip()
+        if self.answered and (self.outcome.certain or not self.row.trading):
+            return FAILED if self.outcome.errors else DONE
+        if self.asked and self.row.trading:
+            return UNKNOWN
         if stop == signal.SIGALRM and self.options.count and not self.row.trading:
-            return TIMED_OUT, "" if live else sentence
-        if end is None or (self.row.feed and (stop == signal.SIGPIPE or (stop and live))):
-            return DONE, ""
-        return FAILED, sentence
+            return TIMED_OUT
+        if end is None or (self.row.feed and (stop == signal.SIGPIPE or (stop and self.live))):
+            return DONE
+        return FAILED
+
+    def sentence(self, end: BaseException | None, status: int) -> str:
+        """Return what there is to say of a run that END has ended, with an exit status."""
+        words = self.failed(end) if isinstance(end, Stop) else str(end or "")
+        if isinstance(end, Stop) and end.args[0] == signal.SIGPIPE:
+            words = ""
+        if status == UNKNOWN:
+            if self.answered and not all(map(is_refusal, self.outcome.errors)):
+                words = self.failed("; ".join(dict.fromkeys(self.outcome.errors)), 1)
+            return f"{words}\n{FATE}".strip()
+        if self.answered:
+            return words if self.output.lost else ""
+        return "" if status == DONE or (status == TIMED_OUT and self.live) else words
 
 
 def next_delay(reconnect: float, last: float | None, lived: float) -> float:
     """Return the seconds to wait after a connection that LIVED so; LAST was the wait before it."""
     if last is None or lived >= STEADY_SECONDS:
         return reconnect
-    return max(reconnect, min(max(2 * last, FIRST_DELAY), LAST_DELAY))
+    return max(reconnect, min(max(2 * last, DOUBLED_DELAY), LAST_DELAY))
+
+
+def clock(ahead: float = 0.0) -> str:
+    """Return the time, in UTC, that is AHEAD seconds from now."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + ahead))
 
 
 if __name__ == "__main__":
