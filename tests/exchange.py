@@ -98,7 +98,7 @@ async def serve(options: argparse.Namespace, authority: Authority) -> int:
 
 def describe_faults() -> str:
     """Return the paragraph of --help that explains the faults, a line or two for each."""
-    lines = ["faults (--fault may be given several times; NAME=S changes a number of seconds):"]
+    lines = ["faults (--fault may be given several times; NAME=S sets the seconds):"]
     for name, fault in FAULTS.items():
         shown = name if fault.seconds is None else f"{name}={fault.seconds:g}"
         words = textwrap.wrap(fault.about, WIDTH - INDENT)
