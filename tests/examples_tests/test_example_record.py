@@ -392,7 +392,7 @@ def test_token(client: Client) -> None:
     words = "--token-command", "cat other", "openOrders"
     process = client.start(*words, program=command, stderr=subprocess.STDOUT)
     path = Path(str(today(client)).replace("trade-", "openOrders-"))
-    wait_until(lambda: '[[],"openOrders",{"sequence":1}]' in text_of(path))
+    wait_until(lambda: '"openOrders",{"sequence":1}]' in text_of(path))
     assert process.signal(signal.SIGTERM).end() == (0, "", "")
 
 
