@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -98,6 +99,30 @@ def test_in_flight(switch: Switch) -> None:
     process = switch.start()
     switch.client.barrier.wait()
     assert process.signal(signal.SIGTERM).end().status == 0
+    assert switch.timeouts() == [60, 0]
+
+
+def test_impatient(switch: Switch) -> None:
+    """While it is being disarmed, more Ctrl-C change nothing, neither for it nor for the client."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        if json.loads(peer.receive() or "")["timeout"] == 0:
+            switch.client.barrier.wait()
+            switch.client.barrier.wait()
+        peer.send({"event": "cancelAllOrdersAfterStatus", "status": "ok"})
+        peer.wait()
+
+    switch.client.exchange.script = script
+    switch.script.write_text(switch.script.read_text().replace("-W 10", "-W 0"))
+    process = switch.client.start(program=[str(switch.script)], start_new_session=True)
+    process.read_until("asleep")
+    os.killpg(process.process.pid, signal.SIGINT)
+    switch.client.barrier.wait()
+    os.killpg(process.process.pid, signal.SIGINT)
+    os.killpg(process.process.pid, signal.SIGTERM)
+    switch.client.barrier.wait()
+    assert process.end().status == 0
     assert switch.timeouts() == [60, 0]
 
 
