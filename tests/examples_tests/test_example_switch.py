@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from client.scripted import Peer, Refusal
-from conftest import SCRIPT, TOKEN, Client, Process
+from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process
 from examples_tests.common import EXAMPLES, stub
 from practice.credentials import API_KEY, API_SECRET
 
@@ -100,6 +100,21 @@ def test_in_flight(switch: Switch) -> None:
     switch.client.barrier.wait()
     assert process.signal(signal.SIGTERM).end().status == 0
     assert switch.timeouts() == [60, 0]
+
+
+def test_one_after_the_other(switch: Switch) -> None:
+    """The request that disarms is made when the one that was under way has ended."""
+    (switch.client.folder / "krakenws.py").unlink()
+    client = """case $* in *=0) echo disarmed >> log; exit ;; esac
+trap '/bin/sleep 0.3; echo ended >> log; exit' TERM
+echo started
+/bin/sleep 60 & wait"""
+    stub(switch.client.folder / "krakenws.py", client)
+    process = switch.start()
+    process.read_until("started")
+    process.signal(signal.SIGTERM)
+    assert process.process.wait(PATIENCE) == 0
+    assert (switch.client.folder / "log").read_text() == "ended\ndisarmed\n"
 
 
 def test_impatient(switch: Switch) -> None:
