@@ -128,7 +128,9 @@ class Order:
             event = Event("")
         self.check()
         if event.source == "signal":
-            say("The order is already sent: finding out what became of it. Once more ends this.")
+            say(
+                "The order is already sent: finding out what became of it. A second signal ends it."
+            )
         return event
 
     def start(self, source: str, *words: str) -> None:

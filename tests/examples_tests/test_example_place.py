@@ -196,13 +196,24 @@ def test_fates_after_the_deadline(
     check_shown(client.exchange, result)
 
 
+# Each look is told, and whether the order could still come into effect
+TELL_LOOKS = """
+def look(order, name, real=it.Order.look):
+    it.say(f"{name} {'after' if it.time.monotonic() > order.sure else 'before'}")
+    return real(order, name)
+it.Order.look = look
+"""
+
+
 def test_waits_for_the_deadline(client: Client) -> None:
-    """Where connections are lost, nothing is told before the deadline is over."""
-    wait = "it.SURE_SECONDS = 1.5"
+    """Where connections are lost, it looks at once, and again when the deadline is over."""
+    changes = "it.SURE_SECONDS = 3", TELL_LOOKS
     with befalling(client.exchange, drop_only):
-        result = client.run(*ORDER, program=program("place", *LIMITS, wait))
+        result = client.run(*ORDER, program=program("place", *LIMITS, *changes))
     assert (result.status, result.out) == (1, "never in effect\n")
-    assert [json.loads(text)["event"] for text in client.exchange.received].count("subscribe") == 4
+    looks = re.findall("^(openOrders|ownTrades) (before|after)$", result.err, re.MULTILINE)
+    assert looks[-2:] == [("openOrders", "after"), ("ownTrades", "after")]
+    assert len(looks) == 3
 
 
 # The first look at the open orders fails

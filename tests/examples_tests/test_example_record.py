@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from queue import SimpleQueue
@@ -308,14 +309,24 @@ def test_client_that_ends(client: Client) -> None:
     assert set(messages_in(today(client).read_text())) == {SUBSCRIBED}
 
 
-def test_pause(client: Client) -> None:
-    """From one start to the next there is time, so that no address is banned."""
-    (client.folder / "starts").touch()
-    count = "open('starts', 'a').write('x')"
-    process = start(client, fake(client, f"{LAST_WORDS}\n{count}"), "it.START_SECONDS = 1000")
-    process.read_until("Z The recording is interrupted (the client ended)")
-    process.signal(signal.SIGTERM).end()
-    assert (client.folder / "starts").read_text() == "x"
+def test_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From one start to the next there are 15 seconds, so that no address is banned."""
+    recorder = record.Recorder(tmp_path, "trade", 90, ["true"])
+    recorder.subscribed = True
+    for seconds, count in ((100.0, 1), (114.9, 0), (115.0, 1), (129.9, 0), (130.0, 1)):
+        monkeypatch.setattr(time, "monotonic", lambda seconds=seconds: seconds)
+        recorder.begin()
+        assert len(recorder.recordings) == count
+        for recording in [*recorder.recordings]:
+            recorder.end(recording, "a test")
+    os.close(recorder.lock)
+
+
+def test_no_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where stderr is closed nothing is written: descriptor 2 may be a recording's."""
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(os, "write", pytest.fail)
+    record.say("lost")
 
 
 def test_client_that_hangs(client: Client) -> None:
@@ -392,7 +403,7 @@ def test_token(client: Client) -> None:
     words = "--token-command", "cat other", "openOrders"
     process = client.start(*words, program=command, stderr=subprocess.STDOUT)
     path = Path(str(today(client)).replace("trade-", "openOrders-"))
-    wait_until(lambda: '[[],"openOrders",{"sequence":1}]' in text_of(path))
+    wait_until(lambda: '"openOrders",{"sequence":1}]' in text_of(path))
     assert process.signal(signal.SIGTERM).end() == (0, "", "")
 
 
@@ -491,7 +502,7 @@ def test_no_client(client: Client) -> None:
 
 
 def test_stderr_closed(client: Client) -> None:
-    """What can't be said disturbs no recording: descriptor 2 may be the file's."""
+    """What can't be said disturbs no recording."""
     change = fake(client, f"{LAST_WORDS}\nprint('[1]')")
     command = ["sh", "-c", 'exec "$@" 2>&-', "sh", *program("record", *FAST, change)]
     process = client.start("trade", "A/B", program=command)

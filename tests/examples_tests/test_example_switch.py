@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -10,7 +11,7 @@ import sys
 import pytest
 
 from client.scripted import Peer, Refusal
-from conftest import SCRIPT, TOKEN, Client, Process
+from conftest import PATIENCE, SCRIPT, TOKEN, Client, Process
 from examples_tests.common import EXAMPLES, stub
 from practice.credentials import API_KEY, API_SECRET
 
@@ -98,6 +99,45 @@ def test_in_flight(switch: Switch) -> None:
     process = switch.start()
     switch.client.barrier.wait()
     assert process.signal(signal.SIGTERM).end().status == 0
+    assert switch.timeouts() == [60, 0]
+
+
+def test_one_after_the_other(switch: Switch) -> None:
+    """The request that disarms is made when the one that was under way has ended."""
+    (switch.client.folder / "krakenws.py").unlink()
+    client = """case $* in *=0) echo disarmed >> log; exit ;; esac
+trap '/bin/sleep 0.3; echo ended >> log; exit' TERM
+echo started
+/bin/sleep 60 & wait"""
+    stub(switch.client.folder / "krakenws.py", client)
+    process = switch.start()
+    process.read_until("started")
+    process.signal(signal.SIGTERM)
+    assert process.process.wait(PATIENCE) == 0
+    assert (switch.client.folder / "log").read_text() == "ended\ndisarmed\n"
+
+
+def test_impatient(switch: Switch) -> None:
+    """While it is being disarmed, more Ctrl-C change nothing, neither for it nor for the client."""
+
+    def script(peer: Peer) -> None:
+        peer.greet()
+        if json.loads(peer.receive() or "")["timeout"] == 0:
+            switch.client.barrier.wait()
+            switch.client.barrier.wait()
+        peer.send({"event": "cancelAllOrdersAfterStatus", "status": "ok"})
+        peer.wait()
+
+    switch.client.exchange.script = script
+    switch.script.write_text(switch.script.read_text().replace("-W 10", "-W 0"))
+    process = switch.client.start(program=[str(switch.script)], start_new_session=True)
+    process.read_until("asleep")
+    os.killpg(process.process.pid, signal.SIGINT)
+    switch.client.barrier.wait()
+    os.killpg(process.process.pid, signal.SIGINT)
+    os.killpg(process.process.pid, signal.SIGTERM)
+    switch.client.barrier.wait()
+    assert process.end().status == 0
     assert switch.timeouts() == [60, 0]
 
 
