@@ -197,7 +197,6 @@ class ScriptedExchange(socketserver.ThreadingTCPServer):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host = self.tunnel(sock)
         self.misbehave("tls", sock)
-        sock.getpeername()  # fails if the client has left, where wrap_socket would leak a socket
         with self.context.wrap_socket(sock, server_side=True) as tls:
             self.misbehave("http", tls)
             refusal = None if host == REST_HOST else next(self.refusals, None)

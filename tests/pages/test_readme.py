@@ -165,8 +165,7 @@ def test_account(shell: Shell) -> None:
     (shell.folder / "WS_Token").unlink()
     [start] = re.findall(r"`(python3 tests/exchange.py bash)` starts a shell", README)
     [copy] = re.findall(r"`(cp -i [^`]*)`", README)
-    steps = BLOCKS["account"]
-    practise(shell, f"$ {start}\n$ {copy}\n{steps}$ exit\n{LEFT}")
+    practise(shell, f"$ {start}\n$ {copy}\n{BLOCKS['account']}$ exit\n{LEFT}")
 
 
 def test_evening(shell: Shell) -> None:
