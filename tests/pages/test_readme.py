@@ -165,7 +165,8 @@ def test_account(shell: Shell) -> None:
     (shell.folder / "WS_Token").unlink()
     [start] = re.findall(r"`(python3 tests/exchange.py bash)` starts a shell", README)
     [copy] = re.findall(r"`(cp -i [^`]*)`", README)
-    practise(shell, f"$ {start}\n$ {copy}\n{BLOCKS['account']}$ exit\n{LEFT}")
+    steps = BLOCKS["account"]
+    practise(shell, f"$ {start}\n$ {copy}\n{steps}$ exit\n{LEFT}")
 
 
 def test_evening(shell: Shell) -> None:
