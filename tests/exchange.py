@@ -23,6 +23,7 @@ import asyncio
 import signal
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 try:
@@ -36,6 +37,12 @@ try:
 except ModuleNotFoundError as error:  # most likely in a new shell
     raise SystemExit(f"{error}: {sys.executable} -m pip install '.[practice]'") from None
 
+PROXIED = (
+    "Programs find it through https_proxy. A program that ignores https_proxy reaches the real"
+    " exchange; --sealed prevents that."
+)
+SEALED = "No program can reach any other address from here."
+WIDTH, INDENT = 79, 22  # of the faults in --help
 TOKEN_FILE = Path(__file__).parent.parent / "WS_Token.example"
 
 
@@ -59,8 +66,9 @@ def introduce(options: argparse.Namespace, folder: Path) -> None:
     (folder / "api_secret").write_text(API_SECRET)
     faults = ", ".join(dict(map(parse_fault, options.fault))) or "none"
     print(
-        "This is the practice exchange: no network, no real account, no real money."
+        "This is the practice exchange: no real account and no real money."
         f" Seed {options.seed}, faults: {faults}.\n"
+        f"{SEALED if options.sealed else PROXIED}\n"
         f"Its token is the first line of {TOKEN_FILE}: copy that file to WS_Token.\n"
         f"Its API key and secret, for fresh tokens, are in {folder}/api_key and api_secret.",
         file=sys.stderr,
@@ -88,11 +96,25 @@ async def serve(options: argparse.Namespace, authority: Authority) -> int:
         return await run(options.command, authority.environment(proxy))
 
 
+def describe_faults() -> str:
+    """Return the paragraph of --help that explains the faults, a line or two for each."""
+    lines = ["faults (--fault may be given several times; NAME=S sets the seconds):"]
+    for name, fault in FAULTS.items():
+        shown = name if fault.seconds is None else f"{name}={fault.seconds:g}"
+        words = textwrap.wrap(fault.about, WIDTH - INDENT)
+        lines += [
+            f"{f'  {shown}':<{INDENT}}{words[0]}",
+            *(" " * INDENT + line for line in words[1:]),
+        ]
+    return "\n".join(lines)
+
+
 def parse_options() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
         description="Run a command against a local Kraken: the practice exchange, or a recording.",
-        epilog="faults: " + "; ".join(f"{name}: {fault.about}" for name, fault in FAULTS.items()),
+        epilog=describe_faults(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = parser.add_argument
     option("--sealed", action="store_true", help="where no other address can be reached (Linux)")
@@ -100,7 +122,7 @@ def parse_options() -> argparse.Namespace:
     option("--speed", metavar="X", type=float, default=1.0, help="market seconds a second")
     option("--latency", metavar="MS", type=float, default=20.0, help="milliseconds each way")
     option("--token-life", metavar="S", type=float, default=900.0, help="seconds a token lasts")
-    option("--fault", metavar="NAME[=S]", action="append", default=[], help="what goes wrong")
+    option("--fault", metavar="NAME[=S]", action="append", default=[], help="one of those below")
     option("--replay", metavar="FILE", type=Path, help="send the messages of FILE, one a line")
     option("--pace", metavar="S", type=float, default=0.0, help="seconds at each heartbeat of FILE")
     option("command", metavar="COMMAND", nargs=argparse.REMAINDER)

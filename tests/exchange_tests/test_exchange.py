@@ -46,7 +46,11 @@ def test_any_directory(tmp_path: Path) -> None:
     command = [*COMMAND, sys.executable, str(SCRIPT), "-rqC1", "ping", "reqid=5"]
     status, out, err = Process(command, cwd=tmp_path).end()
     assert (status, out) == (0, '{"event":"pong","reqid":5}\n')
-    assert err.startswith("This is the practice exchange")
+    assert err.startswith(
+        "This is the practice exchange: no real account and no real money. Seed 0, faults: none.\n"
+        "Programs find it through https_proxy. A program that ignores https_proxy reaches the real"
+        " exchange; --sealed prevents that.\n"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])

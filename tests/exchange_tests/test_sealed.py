@@ -52,9 +52,11 @@ def test_nothing_else() -> None:
 
 
 def test_client() -> None:
-    """The client finds it without a proxy."""
-    status, out, _ = run_sealed(sys.executable, str(SCRIPT), "-rqC1", "ping")
+    """The client finds it without a proxy, and the first lines say that nothing else is there."""
+    status, out, err = run_sealed(sys.executable, str(SCRIPT), "-rqC1", "ping")
     assert (status, out) == (0, '{"event":"pong"}\n')
+    assert err.splitlines()[1] == "No program can reach any other address from here."
+    assert "https_proxy" not in err
 
 
 def test_where_it_can_not_be(

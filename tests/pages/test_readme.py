@@ -725,8 +725,8 @@ def test_evening(shell: Shell) -> None:
         with (shell.folder / "inside").open() as stdin:
             command = ["bash", "-c", f"{start} 2>&1"]
             out = shell.start(program=command, stdin=stdin).end().out
-        notice = out.splitlines()[:3]
-        shown = out.splitlines(keepends=True)[3:]
-        assert "WS_Token.example" in notice[1]
+        notice = out.splitlines()[:4]
+        shown = out.splitlines(keepends=True)[4:]
+        assert "WS_Token.example" in notice[2]
         assert shape("".join(shown)) == shape("".join(printed for _, printed in inside) + left)
     assert FATE in out

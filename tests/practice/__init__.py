@@ -16,6 +16,7 @@ The command tests/exchange.py runs it around another command. The modules, from 
     exchange       what all connections share: time, channels, and the answers to REST calls
     credentials    the API key, signatures and tokens
     faults         what goes wrong on purpose, once it is switched on
+    limits         how many requests, and how many failed calls, the exchange takes
     rest           the public REST API
     account        orders and money
     market         order books, trades and candles, which change by chance

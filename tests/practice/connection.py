@@ -13,7 +13,10 @@ from typing import Any, Protocol
 
 from practice.account import REQUESTS, event
 from practice.common import HEARTBEAT, PUBLIC_HOST, Denied, compact
+from practice.credentials import INVALID_SESSION
 from practice.exchange import TICK, Channel, Practice
+from practice.faults import UNAVAILABLE
+from practice.limits import EXCEEDED, MOST_REQUESTS, RATE_SECONDS, RateLimit
 from practice.market import DEPTHS, FEEDS, INTERVALS, Feed, rename
 from practice.private_feeds import PRIVATE_FIELDS, PrivateFeed
 
@@ -28,7 +31,7 @@ WSNAME = re.compile(r"[A-Z0-9.]+x?/[A-Z0-9.]+")
 
 BAD_REQID = f"Reqid field must be a positive integer less than {REQIDS}"
 NOT_HERE = "Private data and trading are unavailable on this endpoint. Try ws-auth.kraken.com"
-MALFORMED = {"errorMessage": "Malformed request", "event": "error"}
+MALFORMED = "Malformed request"
 
 
 def finite(text: str) -> float:
@@ -37,6 +40,26 @@ def finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(text)
     return number
+
+
+def read_request(message: str) -> dict[str, Any]:
+    """Return the request that a message is; it is empty where the message is none."""
+    try:
+        request = json.loads(message, parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(request, dict) or not isinstance(request.get("event"), str):
+        return {}
+    return request
+
+
+def is_reqid(value: object) -> bool:
+    """Return whether a value is one that the exchange takes for a reqid."""
+    return type(value) is int and 0 <= value < REQIDS
+
+
+class Nameless(Denied):
+    """Refuses a subscription that has no name; each of its pairs is refused by itself."""
 
 
 class Transport(Protocol):
@@ -63,7 +86,9 @@ class Connection:
         self.private: dict[str, PrivateFeed] = {}
         self.outbox: list[str] = []
         self.over = False
-        self.opened = self.asked = self.beaten = practice.clock()
+        self.refused = False  # whether a pair was refused that a connection before had lost
+        self.rate = RateLimit(MOST_REQUESTS, RATE_SECONDS)
+        self.opened = self.asked = self.beaten = self.shed = practice.clock()
         practice.connections.append(self)
         self.put(practice.greeting())
         self.flush()
@@ -83,8 +108,14 @@ class Connection:
         if not self.over:
             self.over = True
             self.practice.connections.remove(self)
+            if not self.refused and (names := self.subscribed()):
+                self.practice.lost_pairs.add(names[-1])
             for channel in self.feeds.values():
                 channel.connections.remove(self)
+
+    def subscribed(self) -> list[str]:
+        """Return the pairs or private feeds that are subscribed to, the oldest first."""
+        return [pair for pair, _ in self.feeds] + list(self.private)
 
     def end(self, how: Callable[..., None], *details: Any) -> None:
         """End the connection, by a method of the transport; what was to be said is said before."""
@@ -93,8 +124,9 @@ class Connection:
         how(*details)
 
     def tick(self) -> None:
-        """Do what is due: the heartbeat, or the connection's end."""
+        """Do what is due: the heartbeat, a subscription's end, or the connection's."""
         self.beat()
+        self.shed_oldest()
         now = self.practice.clock()
         faults = self.practice.faults.items()
         due = [name for name, seconds in faults if now - self.opened >= seconds]
@@ -116,37 +148,88 @@ class Connection:
             self.beaten = max(self.beaten + HEARTBEAT_SECONDS, now - TICK)  # keeps the pace
             self.put(HEARTBEAT)
 
+    def shed_oldest(self) -> None:
+        """End the oldest subscription, if a fault wants that now."""
+        now = self.practice.clock()
+        if not (self.feeds or self.private):
+            self.shed = now
+        elif now - self.shed >= self.practice.faults.get("unsubscribe", math.inf):
+            self.shed = self.asked = now  # the idle connection's minute begins here
+            if self.feeds:
+                self.put(self.close_channel(self.feeds.pop(next(iter(self.feeds)))))
+            else:
+                feed = self.private.pop(next(iter(self.private)))
+                self.put(self.private_status(feed, "unsubscribed"))
+
+    def lose_session(self) -> None:
+        """End the private feeds, because the token that they were subscribed with is invalid."""
+        if self.private:
+            self.asked = self.practice.clock()  # the idle connection's minute begins here
+        for name in self.private:
+            self.put(self.refusal(INVALID_SESSION, {"name": name}))
+        self.private = {}
+
     def take(self, message: str) -> None:
         """Do what a message asks for. The answers come before what it has brought about."""
         if self.over:
             return
         self.asked = self.practice.clock()
         place = len(self.outbox)
-        try:
-            request = json.loads(message, parse_float=finite, parse_constant=finite)
-        except (ValueError, RecursionError):
-            request = None
-        if not isinstance(request, dict) or not isinstance(request.get("event"), str):
-            answers = [MALFORMED]
-        else:
+        request = read_request(message)
+        if not (self.rate.passes(self.asked) and self.practice.rate.passes(self.asked)):
+            answers = self.slow_down(request)
+        elif request:
             answers = self.handle(request)
+        else:
+            answers = [event(errorMessage=MALFORMED, event="error")]
         self.outbox[place:place] = map(compact, answers)
         self.practice.flush()
+
+    def slow_down(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the answers to a request that exceeds the rate limit; it isn't carried out.
+
+        The three forms that the real exchange is known to use come in turn. The third one tells
+        of a subscription, so other requests have the first two.
+        """
+        subscribes = request.get("event") == "subscribe"
+        form = next(self.practice.exceeded) % (3 if subscribes else 2)
+        if form == 0:
+            return [{"Error": EXCEEDED}]
+        reqid = {"reqid": request["reqid"]} if is_reqid(request.get("reqid")) else {}
+        if form == 1:
+            return [event(errorMessage=EXCEEDED, event="error", **reqid)]
+        return [event(**answer, **reqid) for answer in self.refuse_pairs(EXCEEDED, request)]
 
     def handle(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the answers to a request, each with its reqid."""
         name = request["event"]
         reqid = {"reqid": request["reqid"]} if "reqid" in request else {}
         kind = f"{name}Status" if name == "ping" or name in REQUESTS else "subscriptionStatus"
-        if reqid and (type(reqid["reqid"]) is not int or not 0 <= reqid["reqid"] < REQIDS):
+        if reqid and not is_reqid(reqid["reqid"]):
             return [event(event=kind, status="error", errorMessage=BAD_REQID, **reqid)]
         try:
             answers = self.serve(name, request)
+        except Nameless as nameless:
+            answers = self.refuse_pairs(str(nameless), request)
         except Denied as denied:
-            answers = [{"errorMessage": str(denied), "event": kind, "status": "error"}]
-            if isinstance(request.get("subscription"), dict) and kind == "subscriptionStatus":
-                answers[0]["subscription"] = self.echo(request["subscription"])
+            shown = request.get("subscription") if kind == "subscriptionStatus" else None
+            answers = [{**self.refusal(str(denied), shown), "event": kind}]
         return [event(**answer, **reqid) for answer in answers]
+
+    def refusal(self, words: str, subscription: object, **pair: str) -> dict[str, Any]:
+        """Return the subscriptionStatus that refuses a subscription, as a whole or for a pair."""
+        status = {"errorMessage": words, "event": "subscriptionStatus", "status": "error", **pair}
+        if isinstance(subscription, dict):
+            return event(**status, subscription=self.echo(subscription))
+        return event(**status)
+
+    def refuse_pairs(self, words: str, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what refuses each pair of a request, or the whole where it has no pairs."""
+        pairs, subscription = request.get("pair"), request.get("subscription")
+        names = [name for name in pairs if isinstance(name, str)] if isinstance(pairs, list) else []
+        if not names:
+            return [self.refusal(words, subscription)]
+        return [self.refusal(words, subscription, pair=name) for name in names]
 
     def echo(self, subscription: dict[str, Any]) -> dict[str, Any]:
         """Return a refused subscription as it is sent back: the public host shows the token."""
@@ -172,11 +255,11 @@ class Connection:
         self.practice.use(request.get("token"))
         faulty = "unavailable" in self.practice.faults
         if self.practice.status != "online" or (faulty and self.practice.random.random() < 0.5):
-            raise Denied("EService:Unavailable")
+            raise Denied(UNAVAILABLE)
         answers = self.practice.account.handle(request)
         executed = not {"txid", "amend_id"}.isdisjoint(answers[0])
         if executed and faulty:
-            raise Denied("EService:Unavailable")
+            raise Denied(UNAVAILABLE)
         if executed and "lost-reply" in self.practice.faults:
             self.end(self.transport.reset)
         if executed and "no-reply" in self.practice.faults:
@@ -188,7 +271,9 @@ class Connection:
         subscription = request.get("subscription")
         if not isinstance(subscription, dict):
             raise Denied("Subscription field must be an object")
-        name = str(subscription.get("name"))
+        if "name" not in subscription:
+            raise Nameless(MALFORMED)
+        name = str(subscription["name"])
         if name in PRIVATE_FIELDS and self.public:
             raise Denied(NOT_HERE)
         if name in PUBLIC_NAMES and not self.public:
@@ -221,6 +306,7 @@ class Connection:
             raise Denied("Subscription object unsupported field")
         if name in self.private:
             raise Denied("Already subscribed")
+        self.admit(name)
         feed = self.private[name] = PrivateFeed(self.practice.account, subscription)
         self.put(*feed.opening())
         return [self.private_status(feed, "subscribed")]
@@ -274,11 +360,20 @@ class Connection:
             try:
                 answers.append(act(rename(pair), subscription))
             except Denied as denied:
-                error = {"errorMessage": str(denied), "event": "subscriptionStatus", "pair": pair}
-                answers.append(
-                    {**error, "status": "error", "subscription": self.echo(subscription)}
-                )
+                answers.append(self.refusal(str(denied), subscription, pair=pair))
         return answers
+
+    def admit(self, name: str) -> None:
+        """Raise Denied while a fault refuses this pair or private feed.
+
+        Such a connection leaves no lost pair behind when it ends: a client that connects again
+        for the refused pair would otherwise find the others refused, for ever in turn.
+        """
+        try:
+            self.practice.lost_pairs.check(name, self.practice.clock())
+        except Denied:
+            self.refused = True
+            raise
 
     def read_feed(self, pair: str, subscription: dict[str, Any]) -> Feed:
         """Return the feed that is meant, whether it is subscribed to or not, or raise Denied."""
@@ -296,6 +391,7 @@ class Connection:
         feed = self.read_feed(pair, subscription)
         if (pair, feed.channel) in self.feeds:
             raise Denied("Already subscribed")
+        self.admit(pair)
         channels = self.practice.channels[pair]
         channel = self.feeds[pair, feed.channel] = channels.setdefault(feed.channel, Channel(feed))
         channel.connections.append(self)

@@ -18,6 +18,7 @@ PRACTICE_TOKEN = "Practice/token+for+the+local+exchange+only0"  # noqa: S105 - o
 API_KEY = base64.b64encode(b"the key to the practice account").decode()
 API_SECRET = base64.b64encode(b"the secret of the practice account, known to everybody").decode()
 TOKEN_PATH = "/0/private/GetWebSocketsToken"  # noqa: S105 - a path
+INVALID_SESSION = "ESession:Invalid session"
 
 
 def sign(secret: str, path: str, nonce: str, body: bytes) -> str:
@@ -74,6 +75,10 @@ class Tokens:
         """Make a token good for another life."""
         self.ends[token] = self.clock() + self.life
 
+    def revoke(self) -> None:
+        """Make all tokens invalid that were issued before, used or not."""
+        self.ends.clear()
+
     def use(self, token: object, kept: bool) -> None:
         """Use a token, or raise Denied where it is too old and no subscription has kept it.
 
@@ -82,4 +87,4 @@ class Tokens:
         """
         good = isinstance(token, str) and token in self.ends
         if not good or not (kept or self.clock() <= self.ends[cast(str, token)]):
-            raise Denied("ESession:Invalid session")
+            raise Denied(INVALID_SESSION)

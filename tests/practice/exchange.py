@@ -5,12 +5,14 @@ A Practice is one market and one account. Nothing here waits or knows of sockets
 thread.
 
 The exchange's own time passes at a speed of its own, and so do candles, orders' expiry, the rate
-counter and cancelAllOrdersAfter; heartbeats, the idle connection's end, deadlines, tokens and
-faults are in the client's seconds.
+counter, cancelAllOrdersAfter and the lockout of an API key; heartbeats, the idle connection's end,
+the rate limit, deadlines, tokens and the other faults are in the client's seconds.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 import sys
 import time
@@ -21,7 +23,8 @@ from urllib.parse import parse_qsl
 from practice.account import Account, Fill, Order, Refused
 from practice.common import Denied, compact
 from practice.credentials import PRACTICE_TOKEN, TOKEN_PATH, Tokens
-from practice.faults import REFUSALS, parse_fault
+from practice.faults import REFUSALS, LostPairs, parse_fault
+from practice.limits import Lockout, RateLimit
 from practice.market import ACT, Act, Feed, Market
 from practice.rest import public
 
@@ -64,7 +67,11 @@ class Practice:
         self.clock = clock
         self.speed = speed
         self.faults = dict(map(parse_fault, faults))
-        self.start = clock()
+        self.start = self.session = clock()
+        self.lost_pairs = LostPairs(self.faults.get("refused-pair", 0.0))
+        self.rate = RateLimit(1, self.faults.get("rate-limit", 0.0))  # of all connections together
+        self.exceeded = itertools.count()  # requests that exceeded a rate limit
+        self.lockout = Lockout(self.faults.get("lockout", 0.0))
         self.slipped = 0.0  # seconds that the market has left out
         self.random = random.Random(f"{seed} connections")
         self.market = Market(seed, self.start)
@@ -87,6 +94,11 @@ class Practice:
         """What systemStatus says."""
         return "maintenance" if "maintenance" in self.faults else "online"
 
+    @property
+    def time(self) -> float:
+        """The exchange's own time, which also passes while the market stands still."""
+        return self.start + (self.clock() - self.start) * self.speed
+
     def greeting(self) -> dict[str, Any]:
         """Return the message that every connection begins with."""
         return {
@@ -101,15 +113,29 @@ class Practice:
     def tick(self) -> bool:
         """Let time pass, and return whether the market is still behind."""
         behind = self.status == "online" and self.advance()
+        self.end_sessions()
         for connection in list(self.connections):
             connection.tick()
         self.flush()
         return behind
 
+    def end_sessions(self) -> None:
+        """Make tokens invalid, and end the feeds of their holders, if a fault wants that now.
+
+        The real exchange answers Invalid session to living tokens after its own upgrades. That it
+        ends their feeds with the same words is a guess.
+        """
+        now = self.clock()
+        if now - self.session >= self.faults.get("invalid-session", math.inf):
+            self.session = now
+            self.tokens.revoke()
+            for connection in self.connections:
+                connection.lose_session()
+
     def advance(self) -> bool:
         """Let the market catch up with the clock, and return whether there was no time for that."""
         begin = self.clock()
-        goal = self.start + (begin - self.start) * self.speed - self.slipped
+        goal = self.time - self.slipped
         while self.market.now < goal and self.clock() - begin < BUSY:
             self.market.advance(min(goal, self.market.now + ACT))
         if self.market.now < goal - LATE * self.speed:
@@ -164,7 +190,8 @@ class Practice:
         """Return what a REST call results in, or raise Denied or Refused."""
         name, _, query = path.partition("?")
         if name == TOKEN_PATH and method == "POST":
-            return self.tokens.answer_call(headers, body)
+            with self.lockout.watch(headers.get("api-key", ""), self.time):
+                return self.tokens.answer_call(headers, body)
         if name == TOKEN_PATH:
             raise Denied("EGeneral:Invalid arguments")
         if method not in ("GET", "POST"):
