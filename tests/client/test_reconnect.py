@@ -344,7 +344,6 @@ def test_token_rejected(client: Client, words: str) -> None:
     assert tokens(client) == [f"{TOKEN}{number}" for number in (1, 2, 3)]
 
 
-@pytest.mark.xfail(reason="it is a TokenLoss, whether or not a subscription was accepted")
 def test_token_rejected_at_first(client: Client) -> None:
     """A token that is rejected before any subscription was accepted ends the run."""
     scripts(client, answer(REJECTED), answer(PRIVATE, DATA))
