@@ -267,8 +267,9 @@ def test_known_refusals_of_the_parser(client: Client, words: str) -> None:
             "EGeneral:Invalid arguments:EService:Busy", id="a service, in a text that varies"
         ),
         pytest.param(
-            "Currency pair not known (internal error)", id="a service, at the end in lower case"
+            "Currency pair not known (INTERNAL ERROR)", id="a service, in other letters there"
         ),
+        pytest.param("EGeneral:Invalid arguments:a eservice:busy b", id="a service, in the middle"),
         pytest.param("EService:Busy, EOrder:Insufficient funds", id="a service and a refusal"),
         pytest.param("EOrder:Insufficient funds, EService:Busy", id="a refusal and a service"),
         pytest.param(
