@@ -146,6 +146,9 @@ BROKEN = [
 ]
 
 
+FORMS = [*LIMITS[:3], BROKEN[0]]  # one of each
+
+
 @pytest.mark.parametrize(("reply", "words"), LIMITS)
 def test_limited_at_first(client: Client, reply: str, words: str) -> None:
     """A limit that is met before a subscription was ever accepted ends the run."""
@@ -172,7 +175,7 @@ def test_broken_at_first(client: Client, reply: str, words: str) -> None:
     assert lines(err) == ["Z " + request_failed(words).rstrip(), "Connecting again in "]
 
 
-@pytest.mark.parametrize(("reply", "words"), [*LIMITS, *BROKEN])
+@pytest.mark.parametrize(("reply", "words"), FORMS)
 def test_without_reconnect(client: Client, reply: str, words: str) -> None:
     """Without --reconnect nothing is waited for."""
     client.exchange.script = answer(reply)
@@ -180,7 +183,7 @@ def test_without_reconnect(client: Client, reply: str, words: str) -> None:
     assert result == (1, f"{reply}\n", request_failed(words))
 
 
-@pytest.mark.parametrize(("reply", "words"), [*LIMITS, *BROKEN])
+@pytest.mark.parametrize(("reply", "words"), FORMS)
 @pytest.mark.parametrize("first", [True, False], ids=["behind the other", "before the other"])
 def test_one_pair_of_two(client: Client, first: bool, reply: str, words: str) -> None:
     """Where one of two pairs meets what passes, both are subscribed to again."""
@@ -194,7 +197,7 @@ def test_one_pair_of_two(client: Client, first: bool, reply: str, words: str) ->
     assert lost[1].endswith(f" failed ({words})")
 
 
-@pytest.mark.parametrize(("reply", "words"), [*LIMITS, *BROKEN])
+@pytest.mark.parametrize(("reply", "words"), FORMS)
 def test_one_pair_of_two_at_first(client: Client, reply: str, words: str) -> None:
     """One pair that was accepted is enough to wait for the other."""
     scripts(client, answer(BOTH[1], reply), answer(*BOTH, DATA))
@@ -203,7 +206,7 @@ def test_one_pair_of_two_at_first(client: Client, reply: str, words: str) -> Non
     assert lines(err)[0].endswith(f" failed ({words})")
 
 
-@pytest.mark.parametrize(("reply", "words"), [*LIMITS, *BROKEN])
+@pytest.mark.parametrize(("reply", "words"), FORMS)
 def test_one_pair_of_two_without_reconnect(client: Client, reply: str, words: str) -> None:
     """Without --reconnect the other pair goes on."""
     client.exchange.script = answer(BOTH[1], reply, DATA)

@@ -193,7 +193,7 @@ def test_ended_one_by_one(client: Client) -> None:
     assert last == messages_failed("ETH/USD: unsubscribed; XBT/USD: unsubscribed")
 
 
-@pytest.mark.parametrize("options", ["-C1", "-qC1", "-rqC1"])
+@pytest.mark.parametrize("options", ["-C1", "-rqC1"])
 @pytest.mark.parametrize(
     ("event", "words"),
     [
