@@ -172,13 +172,13 @@ class Client:
         )
         self.environment["PYTHONPATH"] = str(self.folder)
 
-    def resolve(self, *addresses: tuple[str, int]) -> None:
+    def resolve(self, *addresses: Any, before: str = "") -> None:
         """Let every name have these addresses, in this order, or the exchange's."""
         found = [
             (socket.AF_INET.value, socket.SOCK_STREAM.value, socket.IPPROTO_TCP, "", address)
             for address in addresses or [self.exchange.server_address]
         ]
-        self.patch(f"def getaddrinfo(*_, **__): return {found!r}")
+        self.patch(f"{before}\ndef getaddrinfo(*_, **__): return {found!r}")
 
     def time_out(self, *argv: str, say: Sequence[str] = (), **options: Any) -> Result:
         """Run krakenws.py until it has dealt with what the exchange says; then its alarm rings.

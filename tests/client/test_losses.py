@@ -206,7 +206,7 @@ def start_at_once(client: Client, *argv: str) -> Process:
 
 @needs_proc
 def test_many(client: Client) -> None:
-    """However many connections were lost, there is no more than one connection's worth of things."""
+    """However many connections were lost, no thread and no descriptor is left of them."""
     counts = losing(client, Peer.reset, lambda peer: peer.close(1001, "bye"), half_close, alert)
     process = start_at_once(client, "-rqC1")
     out, err = process.process.communicate(timeout=60 * PATIENCE)
