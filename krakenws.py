@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
 import re
 import select
@@ -43,7 +42,7 @@ MOST_TOKENS = 100  # that are masked; within the 15 minutes that a token is vali
 ANSWER_SECONDS = 3.0  # the time limit of ping and requests, connecting included
 IDLE_SECONDS = 30.0  # the exchange sends a heartbeat every second: silence means a dead link
 MOST_SECONDS = 1e6  # eleven days; poll() takes at most 2**31 milliseconds, which is 24 days
-STAGGER_SECONDS = 0.25  # while one address is silent, the next is tried beside it after this
+PATIENCE_SECONDS = 0.75  # with each address; twice as long in the next round
 CLOSE_SECONDS = 0.25  # how long the exchange's close frame is waited for
 STUCK_SECONDS = 0.3  # how long the end of a run waits for an output that blocks
 
@@ -66,7 +65,7 @@ FATE = "The request was sent and its fate is unknown: it may be live, look befor
 
 STAGES = ("connection", "subscription/request", "messages")  # that fail, in the original's words
 LOST = "Connection to remote host was lost."
-TEXT_FRAME, CLOSE_FRAME, LONG = 0x81, 8, 126  # RFC 6455, 5.2; LONG: two bytes of length follow
+TEXT_FRAME, CLOSE_FRAME, LONG = b"\x81", 8, 126  # RFC 6455, 5.2; LONG: two bytes of length follow
 CHUNK_BYTES = 16384  # that are read at once: a TLS record
 LATE_READS = 64  # after a deadline: enough for what waited while the process was stopped
 
@@ -83,10 +82,6 @@ class Failure(Exception):
 
 class Loss(Failure):
     """A failure that may pass: with --reconnect, the client connects again."""
-
-
-class TokenLoss(Loss):
-    """The token command failed, or the exchange rejected its token."""
 
 
 class Stop(BaseException):  # no Exception, which a library might take for a fault and go on
@@ -143,30 +138,30 @@ INTEGERS = {"reqid", "timeout"}  # parameters of every name
 BOOLEANS = {"reduce_only", "margin", "post_only"}  # parameters of requests
 
 ACCEPTED = ("ok", "subscribed")
+ENDING = ("error", "unsubscribed")  # a subscription that was accepted
 REFUSING = ("pingStatus", "subscriptionStatus")  # they name no endpoint, but can refuse a request
 DUPLICATE = "Already subscribed"  # answers a pair that is asked for twice, and ends nothing
 
-# Errors that certainly refuse a request (status 1). With any other text, a new one too, the fate of
-# the request is unknown (status 3). https://docs.kraken.com/api/docs/guides/spot-errors, and
-# recorded messages of v1.
-REFUSALS = r"""
-EGeneral: ?(Invalid arguments(:.*)?|Permission denied|Temporary lockout|Too many requests)
-EService: ?Market in (cancel_only|post_only) mode
-E(API|Session): ?(Invalid (key|signature|nonce|token|session)|Rate limit exceeded)
-E(Account: ?Invalid permissions(:.*)?|Query: ?Unknown asset pair)
-EOrder: ?(Cannot open (opposing )?position|Invalid (price|order)|Unknown (order|position))
-EOrder: ?(Insufficient (margin|funds)|(Order|Cost) minimum not met|Tick size check failed)
-EOrder: ?Margin (allowance exceeded|level too low|position size exceeded)
-EOrder: ?((Domain )?Rate|(Scheduled )?Orders|Positions) limit exceeded
-EOrder: ?Reduce only:(Non-PC|No position exists|Position is closed)
-Exceeded msg rate|Malformed request|Event\(s\) not found|Unsupported event
-Currency pair not .*|Pair\(s\) not found|Subscription name invalid|Reqid field must be .*
-"""
-# Errors that may pass, in any case and at any place of a text. The first are no refusals, either:
-# a service has failed, and an order may be live.
+# Errors that certainly refuse a request (status 1). After any other, a new one too, its fate is
+# unknown (status 3). From https://docs.kraken.com/api/docs/guides/spot-errors and recordings of v1.
+REFUSALS = (
+    r"EGeneral: ?(Invalid arguments(:.*)?|Permission denied|Temporary lockout|Too many requests)|"
+    r"EService: ?Market in (cancel_only|post_only) mode|Exceeded msg rate|Malformed request|"
+    r"E(API|Session): ?(Invalid (key|signature|nonce|token|session)|Rate limit exceeded)|"
+    r"E(Account: ?Invalid permissions(:.*)?|Query: ?Unknown asset pair)|"
+    r"EOrder: ?(Cannot open (opposing )?position|Invalid (price|order)|Unknown (order|position)|"
+    r"Insufficient (margin|funds)|(Order|Cost) minimum not met|Tick size check failed|"
+    r"Margin (allowance exceeded|level too low|position size exceeded)|"
+    r"((Domain )?Rate|(Scheduled )?Orders|Positions) limit exceeded|"
+    r"Reduce only:(Non-PC|No position exists|Position is closed))|"
+    r"(Event|Pair)\(s\) not found|Unsupported event|Subscription name invalid|"
+    r"Currency pair not .*|Reqid field must be .*"
+)
+# Errors that may pass, in any case and at any place of a text. After the first an order may be
+# live: a service has failed.
 BROKEN = "EService:(?! ?Market in )|EDatabase:|internal error|timeout|currently unavailable"
 LIMITED = "msg rate|rate limit exceeded|too many requests|temporary lockout"
-TOKEN_REJECTED = "invalid session|invalid token|temporary lockout"  # noqa: S105 - words
+REJECTED = "--token-command|invalid session|invalid token|temporary lockout"
 
 
 def usage() -> str:
@@ -204,17 +199,16 @@ class Parser(argparse.ArgumentParser):
 def seconds(text: str) -> float:
     """Return an option's value in seconds, or raise ValueError."""
     number = float(text)
-    if not 0 <= number <= MOST_SECONDS:  # false for NaN, too
+    if not 0 <= number <= MOST_SECONDS:  # NaN isn't, either
         raise ValueError
     return number
 
 
 def count(text: str) -> int:
     """Return an option's value that counts from 1, or raise ValueError."""
-    number = int(text)
-    if number < 1:
+    if int(text) < 1:
         raise ValueError
-    return number
+    return int(text)
 
 
 def build_parser() -> Parser:
@@ -297,31 +291,28 @@ def split_words(row: Row, words: list[str]) -> tuple[list[str], list[str]]:
     return pairs, [f"{row.number}={number}", *named] if number else named
 
 
-def json_value(row: Row, name: str, text: str) -> str | list[str]:
-    """Return a parameter typed by its name, and on a feed by its looks, or raise Failure."""
-    if row.feed and name not in INTEGERS:
-        return Literal(text) if re.fullmatch(SCALAR, text) else text
-    if name in INTEGERS and not re.fullmatch(INTEGER, text):
-        raise Failure(f"Parameter {name} must be a whole number")
-    if name in BOOLEANS and text not in ("true", "false"):
-        raise Failure(f"Parameter {name} must be true or false")
-    if name in INTEGERS | BOOLEANS:
-        return Literal(text)
-    return text.split(",") if name in row.lists else text
-
-
 def read_parameters(row: Row, words: list[str]) -> dict[str, Any]:
-    """Return the name=value words as a dict, in the order typed, or raise Failure."""
+    """Return the name=value words as a dict, in the order typed, or raise Failure.
+
+    A value is typed by its name, and on a feed also by its looks.
+    """
     parameters: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
+        integer, boolean = name in INTEGERS, name in BOOLEANS and not row.feed
         if not (name and equals):
             raise Failure(f"Parameter {word} is not of the form name=value")
         if name in ("event", "token") or (row.feed and name == "name"):
             raise Failure(f"Parameter {name} can't be given: the client sets it")
         if name in parameters:
             raise Failure(f"Parameter {name} is given twice")
-        parameters[name] = json_value(row, name, text)
+        if integer and not re.fullmatch(INTEGER, text):
+            raise Failure(f"Parameter {name} must be a whole number")
+        if boolean and text not in ("true", "false"):
+            raise Failure(f"Parameter {name} must be true or false")
+        literal = integer or boolean or (row.feed and re.fullmatch(SCALAR, text))
+        listed = not row.feed and name in row.lists
+        parameters[name] = Literal(text) if literal else text.split(",") if listed else text
     return parameters
 
 
@@ -400,24 +391,22 @@ class Interruption:
     def __exit__(self, *_: object) -> None:
         self.waiting = False
 
-    def wait(self, until: float, sockets: list[Any], event: int = select.POLLIN) -> list[Any]:
-        """Return those of SOCKETS that are ready for EVENT, none UNTIL then or earlier, or raise.
+    def wait(self, until: float, number: int = -1, event: int = select.POLLIN) -> bool:
+        """Return whether descriptor NUMBER is ready for EVENT by UNTIL, or raise Stop.
 
-        It waits a second at most: so much later is a signal seen that came just before poll().
+        It waits a second at most: then a signal is seen that came just before poll() began.
         """
-        for sock in sockets:
-            self.poll.register(sock, event)
-        try:
-            with self:
-                left = min(max(0.0, until - time.monotonic()), 1.0)
-                ready = {number for number, _ in self.poll.poll(left * 1000)}
-        finally:
-            for sock in sockets:
-                self.poll.unregister(sock)
+        if number >= 0:
+            self.poll.register(number, event)
+        with self:
+            left = min(max(0.0, until - time.monotonic()), 1.0)
+            ready = {number for number, _ in self.poll.poll(left * 1000)}
+        if number >= 0:
+            self.poll.unregister(number)
         if 1 in ready:
             self.poll.unregister(1)
             self.handle(signal.SIGPIPE, None)
-        return [sock for sock in sockets if sock.fileno() in ready]
+        return number in ready
 
 
 interruptible = Interruption()  # a process has one set of signals
@@ -427,9 +416,8 @@ def read_token(options: argparse.Namespace) -> str:
     """Return the token, the first line with text of where OPTIONS say, or raise Loss."""
     if options.token_command is not None:
         return token_from_command(options.token_command, options.idle_timeout)
-    # WS_Token of the current directory, as in the original, or else the script's, for cron. One
-    # that is there, or where that can't be seen, isn't passed over: the other may be another
-    # account's.
+    # The current directory's, as in the original, or else the script's, for cron. One that is
+    # there, or where that can't be seen, isn't passed over: the other may be another account's.
     name = file = TOKEN_FILE if options.token_file is None else options.token_file
     absent = not os.path.lexists(name) and os.access(os.curdir, os.X_OK)
     if options.token_file is None and absent and "__file__" in globals():
@@ -442,21 +430,18 @@ def read_token(options: argparse.Namespace) -> str:
 
 
 def token_from_command(command: str, limit: float) -> str:
-    """Return the token that a shell command prints within LIMIT seconds, or raise TokenLoss."""
-    import subprocess  # outside of the wait: an import may swallow what is raised in it
+    """Return the token that a shell command prints within LIMIT seconds, or raise Loss."""
+    import subprocess as sub  # outside of the wait: an import may swallow what is raised in it
 
-    quiet: Any = {"stdin": subprocess.DEVNULL, "timeout": limit}
     try:
         with interruptible:  # the command is the user's own
-            output = subprocess.check_output(command, shell=True, **quiet)  # noqa: S602
+            output = sub.check_output(command, shell=True, stdin=sub.DEVNULL, timeout=limit)  # noqa: S602
         return next(filter(None, map(str.strip, output.decode().splitlines())))
-    except subprocess.CalledProcessError as error:
+    except sub.CalledProcessError as error:
         problem = f"ended with status {error.returncode}"
-    except subprocess.TimeoutExpired:
-        problem = f"took longer than {limit:g} seconds"
-    except (ValueError, StopIteration):
-        problem = "printed no text"
-    raise TokenLoss(f"WebSocket authentication token missing (--token-command {problem})")
+    except (sub.TimeoutExpired, ValueError, StopIteration):
+        problem = f"printed no token within {limit:g} seconds"
+    raise Loss(f"WebSocket authentication token missing (--token-command {problem})")
 
 
 def check_library() -> None:
@@ -467,34 +452,22 @@ def check_library() -> None:
 
         old = tuple(map(int, re.findall("[0-9]+", __version__)[:2])) < (1, 8)
         problem = f"{__version__} is too old" if old else ""
-    except ModuleNotFoundError as error:
-        problem = "is missing" if error.name == "websocket" else f"needs a module ({error})"
     except Exception as error:  # any file of that name, or of a name that it imports
-        problem = f"can't be imported ({type(error).__name__}: {error})"
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "websocket"
+        words = f"can't be imported ({type(error).__name__}: {error})"
+        problem = "is missing" if missing else words
     if problem:
         pip = f"{sys.executable or 'python3'} -m pip install 'websocket-client>=1.8'"
         debian = "on Debian 13, apt install python3-websocket, or pip in a virtual environment"
         raise Failure(f"websocket-client {problem}: {pip}; {debian}")
 
 
-def reason(error: Exception) -> str:
-    """Return in words, on one line, why a connection failed."""
-    words = str(error) or type(error).__name__
-    if hasattr(error, "status_code"):  # websocket.WebSocketBadStatusException
-        names = {status.value: status.phrase for status in HTTPStatus}
-        words = f"HTTP {error.status_code} {names.get(error.status_code, '')}"
-    elif hasattr(error, "verify_message"):  # ssl.SSLCertVerificationError
-        words = f"certificate not accepted: {error.verify_message}"
-    return " ".join(words.split())
-
-
 class Connection:
     """A WebSocket: websocket-client speaks the protocol, and this object is its socket.
 
-    The client connects by itself, because the library's way can't be interrupted, and doesn't try
-    a second address while one is silent. Only the name look-up has a thread, so that OpenSSL is
-    used in one. The socket never blocks: all waiting is in wait(), and has a deadline.
-    Whatever Exception comes, the connection is lost. reason() has the words for it.
+    The client connects by itself, because the library can't be interrupted, and gives up at an
+    address that does not answer. OpenSSL is used in this thread only. The socket never blocks: all
+    waiting is in wait(), and has a deadline. After any Exception the connection is lost.
     """
 
     def __init__(self, limit: float) -> None:
@@ -504,6 +477,7 @@ class Connection:
         # UTF-8 would be checked in pure Python: receive does it. The locks are for many threads.
         self.ws: Any = WebSocket(skip_utf8_validation=True, enable_multithread=False)
         self.sock: Any = None
+        self.gettimeout = lambda: 0.0  # tells the library not to wait by itself
         self.limit = limit
         self.settimeout(limit)
         self.late = 0  # reads in a row after the deadline
@@ -513,6 +487,8 @@ class Connection:
 
     def open(self, url: str) -> None:
         """Connect, through a proxy where the environment has one, and open URL."""
+        from websocket import DEFAULT_SOCKET_OPTION
+
         # A private name, for these are the library's own rules for https_proxy and no_proxy.
         from websocket._url import get_proxy_info
 
@@ -521,7 +497,10 @@ class Connection:
             proxy, port, credentials = get_proxy_info(host, True)
         except ValueError:  # its words would show a part of the password
             raise ConnectionError("https_proxy is not of the form http://host:port") from None
-        self.sock = self.dial(self.look_up(proxy or host, (port or 80) if proxy else 443))
+        self.sock = self.dial(proxy or host, (port or 80) if proxy else 443)
+        self.sock.setblocking(False)
+        for option in DEFAULT_SOCKET_OPTION:  # keepalive, which --idle-timeout 0 needs
+            self.sock.setsockopt(*option)
         if proxy:
             self.tunnel(host, credentials)
         self.secure(host)
@@ -532,54 +511,30 @@ class Connection:
             if status not in (None, 101):  # 1.8 takes a redirect for open; 1.9 tells no status
                 raise ConnectionError(f"HTTP {status}, and redirects are not followed")
 
-    def look_up(self, host: str, port: int) -> list[Any]:
-        """Return the addresses of HOST, as socket.getaddrinfo does."""
-        found: list[Any] = []
+    def dial(self, host: str, port: int) -> socket.socket:
+        """Return a TCP connection to the first address of HOST that answers, or raise OSError."""
+        ends: list[Any] = []  # the connection, or why there is none
 
-        def ask() -> None:
-            try:
-                found.extend(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-            except Exception as error:
-                found.append(error)
+        def call() -> None:
+            patience = PATIENCE_SECONDS
+            while not ends and (left := self.deadline - time.monotonic()) > 0:
+                try:
+                    ends.append(socket.create_connection((host, port), min(patience, left)))
+                except socket.timeout:
+                    patience *= 2
+                except Exception as error:
+                    ends.append(error)
 
-        # In a thread, because a look-up can neither be interrupted nor limited in time.
-        thread = threading.Thread(target=ask, daemon=True)
+        # In a thread, because a name look-up can neither be interrupted nor limited in time.
+        thread = threading.Thread(target=call, daemon=True)
         thread.start()
-        while thread.is_alive():
+        while thread.is_alive() and time.monotonic() < self.deadline:
             with interruptible:
                 thread.join(min(self.limit, 0.25))  # a signal that comes just before doesn't end it
-            if thread.is_alive() and time.monotonic() >= self.deadline:
-                raise ConnectionError(f"no connection within {self.limit:g} seconds")
-        if isinstance(found[0], Exception):
-            raise found[0]
-        return found
-
-    def dial(self, addresses: list[Any]) -> socket.socket:
-        """Return a TCP connection to the first of ADDRESSES that accepts one.
-
-        While one is silent, the next is tried beside it after STAGGER_SECONDS (as in RFC 8305).
-        """
-        calling: list[socket.socket] = []
-        try:
-            while addresses or calling:
-                if addresses:
-                    try:
-                        calling.append(begin_connecting(*addresses.pop(0)))
-                    except OSError as problem:
-                        error = problem
-                        continue
-                until = time.monotonic() + STAGGER_SECONDS if addresses else math.inf
-                for sock in self.wait(calling, select.POLLOUT, until):
-                    calling.remove(sock)
-                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    if not code:
-                        return sock  # type: ignore[no-any-return]
-                    sock.close()
-                    error = OSError(code, os.strerror(code))
-            raise error
-        finally:
-            for sock in calling:
-                sock.close()
+        end = ends[0] if ends else ConnectionError(f"no connection within {self.limit:g} seconds")
+        if isinstance(end, Exception):
+            raise end
+        return end  # type: ignore[no-any-return]
 
     def tunnel(self, host: str, credentials: tuple[str, str] | None) -> None:
         """Have the proxy connect to HOST; CREDENTIALS are a name and a password."""
@@ -591,9 +546,8 @@ class Connection:
             request += f"Proxy-Authorization: Basic {encoded}\r\n"
         self.sock.sendall(f"{request}\r\n".encode())  # for which a new socket has room
         answer = b""
-        while not answer.endswith((b"\n\n", b"\n\r\n")):
-            self.wait([self.sock], select.POLLIN)
-            byte = self.sock.recv(1)  # not one more: what is behind the answer belongs to TLS
+        while not answer.endswith((b"\n\n", b"\n\r\n")) and len(answer) < CHUNK_BYTES:
+            byte = self.attempt(self.sock.recv, 1)  # what is behind the answer belongs to TLS
             if not byte:
                 raise ConnectionError(LOST)
             answer += byte
@@ -613,40 +567,33 @@ class Connection:
         )
         # Python 3.13 is stricter than websocket-client, and refuses some companies' authorities.
         context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
-        self.sock = context.wrap_socket(
-            self.sock, server_hostname=host, do_handshake_on_connect=False
-        )
+        self.sock = context.wrap_socket(self.sock, False, False, server_hostname=host)
         self.attempt(self.sock.do_handshake)
 
-    def wait(self, sockets: list[Any], event: int, until: float = math.inf) -> list[Any]:
-        """Return those of SOCKETS that are ready, none UNTIL then, or raise at the deadline.
+    def wait(self, event: int) -> None:
+        """Wait until the socket may be ready for EVENT, or raise ConnectionError at the deadline.
 
-        What is there at the deadline is read, because the process may have been stopped for a
-        while; but not for ever, because it may be a flood.
+        What is there at the deadline is still read, because the process may have been stopped.
+        That has a limit, because it may be a flood.
         """
-        ready = interruptible.wait(min(until, self.deadline), sockets, event)
+        ready = interruptible.wait(self.deadline, self.sock.fileno(), event)
         self.late = self.late + 1 if time.monotonic() >= self.deadline else 0
         if self.late and (not ready or self.late > LATE_READS):
             words = "nothing received for" if self.ws.connected else "no connection within"
             raise ConnectionError(f"{words} {self.limit:g} seconds")
-        return ready
 
     def attempt(self, operation: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what an operation of the TLS socket returns once it can be done."""
+        """Return what an operation of the socket returns once it can be done."""
         import ssl
 
         while True:
             try:
                 return operation(*arguments)
-            except ssl.SSLWantReadError:
+            except (BlockingIOError, ssl.SSLWantReadError):
                 event = select.POLLIN
             except ssl.SSLWantWriteError:
                 event = select.POLLOUT
-            self.wait([self.sock], event)
-
-    def gettimeout(self) -> float:
-        """Return 0, for the library needn't wait by itself."""
-        return 0.0
+            self.wait(event)
 
     def settimeout(self, limit: float) -> None:
         """Set the deadline to LIMIT seconds from now, as the library does when it closes."""
@@ -671,7 +618,7 @@ class Connection:
     def fill(self) -> None:
         """Read into the buffer, all of which has been used."""
         if not self.sock.pending():  # what OpenSSL has read already, poll() doesn't see
-            self.wait([self.sock], select.POLLIN)
+            self.wait(select.POLLIN)
         self.data, self.at, self.before = self.attempt(self.sock.recv, CHUNK_BYTES), 0, 0
         if not self.data:
             raise ConnectionError(LOST)
@@ -686,12 +633,22 @@ class Connection:
         self.before = len(self.data)
 
     def receive(self) -> bytes:
-        """Return the next message, or raise what prevents it."""
+        """Return the next message, or raise what prevents it.
+
+        It is usually a whole and unmasked frame in the buffer. The library, which is slower, takes
+        all others.
+        """
         self.settimeout(self.limit)
         if self.at == len(self.data) and not self.partial:
             self.fill()
-        message = self.whole_message()
-        if message is None:
+        head, end = self.data[self.at : self.at + 4], 0
+        if head[:1] == TEXT_FRAME and head[3:] and head[1] <= LONG and not self.partial:
+            start, size = (4, head[2] << 8 | head[3]) if head[1] == LONG else (2, head[1])
+            end = self.at + start + size
+        if 0 < end <= len(self.data):
+            message = self.data[self.at + start : end]
+            self.at = end
+        else:
             self.partial = True
             opcode, message = self.ws.recv_data()
             self.partial = False
@@ -701,22 +658,6 @@ class Connection:
         if not message.isascii():
             message.decode()  # checks its UTF-8, as the protocol demands
         return bytes(message)
-
-    def whole_message(self) -> bytes | None:
-        """Return the next message, if it is a whole and unmasked frame in the buffer, or None.
-
-        That is the usual one. The library, which is slower, takes all others.
-        """
-        head = self.data[self.at : self.at + 4]
-        if self.partial or len(head) < 4 or head[0] != TEXT_FRAME or head[1] > LONG:  # noqa: PLR2004
-            return None
-        start, size = (4, head[2] << 8 | head[3]) if head[1] == LONG else (2, head[1])
-        end = self.at + start + size
-        if end > len(self.data):
-            return None
-        message = self.data[self.at + start : end]
-        self.at = end
-        return message
 
     def close(self) -> None:
         """Close the socket."""
@@ -731,22 +672,15 @@ class Connection:
         interruptible.closing = False
 
 
-def begin_connecting(family: int, kind: int, protocol: int, _: str, address: Any) -> socket.socket:
-    """Return a socket that connects to an address of getaddrinfo, or raise OSError."""
-    from websocket import DEFAULT_SOCKET_OPTION
-
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setblocking(False)
-        for option in DEFAULT_SOCKET_OPTION:  # keepalive, which --idle-timeout 0 needs
-            sock.setsockopt(*option)
-        sock.connect(address)
-    except BlockingIOError:
-        pass
-    except OSError:
-        sock.close()
-        raise
-    return sock
+def reason(error: Exception) -> str:
+    """Return in words, on one line, why a connection failed."""
+    words = str(error) or type(error).__name__
+    if hasattr(error, "status_code"):  # websocket.WebSocketBadStatusException
+        names = {status.value: status.phrase for status in HTTPStatus}
+        words = f"HTTP {error.status_code} {names.get(error.status_code, '')}"
+    elif hasattr(error, "verify_message"):  # ssl.SSLCertVerificationError
+        words = f"certificate not accepted: {error.verify_message}"
+    return " ".join(words.split())
 
 
 class Outcome:
@@ -763,36 +697,30 @@ class Outcome:
         self.ended: list[str] = []  # what ended a subscription that was accepted
 
     def note(self, event: dict[str, Any]) -> str:
-        """Take in an event that came after the request. Return which subscription it ended."""
+        """Take in an event that came after the request. Return which subscription it ends."""
         kind = event.get("event", "error" if "Error" in event else None)
         kind, status = ("pingStatus", "ok") if kind == "pong" else (kind, event.get("status"))
-        words = event.get("errorMessage", event.get("Error"))
+        words, reqid = event.get("errorMessage", event.get("Error")), event.get("reqid")
         text = words if isinstance(words, str) else json.dumps(words)
-        pair, reqid = str(event.get("pair", "")), event.get("reqid")
+        pair, mine = str(event.get("pair", "")), kind == self.answer
+        ended = self.live & {pair} if pair else set(self.live)
         if self.reqid and reqid is not None and str(reqid) != self.reqid:
-            return ""  # it answers another request; the errors of the exchange's parser have none
-        if kind == self.answer and status in ACCEPTED:
+            pass  # it answers another request; the errors of the exchange's parser have no reqid
+        elif mine and status in ACCEPTED:
             self.accepted += 1
             self.live.add(pair)
-        elif self.row.feed and kind == self.answer and self.end(pair, status, text):
+        elif mine and status in ENDING and self.row.feed and ended and text != DUPLICATE:
+            self.live -= ended
+            text = text if status == "error" else "unsubscribed"
+            self.ended.append(f"{pair}: {text}" if pair else text)
             return self.ended[-1]
         elif self.complete:
-            return ""  # the answer stands
-        elif kind == "error" or (status == "error" and kind in (self.answer, *REFUSING)):
+            pass  # the answer stands
+        elif kind == "error" or (status == "error" and (mine or kind in REFUSING)):
             self.errors.append(text)
-            if kind != self.answer or (self.row.feed and not pair):
+            if not mine or (self.row.feed and not pair):
                 self.due = 0  # it goes for the whole request
         return ""
-
-    def end(self, pair: str, status: object, text: str) -> bool:
-        """Return whether subscriptions end that were accepted; PAIR is empty if it is all."""
-        ended = self.live & {pair} if pair else set(self.live)
-        if not ended or status not in ("error", "unsubscribed") or text == DUPLICATE:
-            return False
-        self.live -= ended
-        text = text if status == "error" else "unsubscribed"
-        self.ended.append(f"{pair}: {text}" if pair else text)
-        return True
 
     @property
     def complete(self) -> bool:
@@ -800,33 +728,15 @@ class Outcome:
         return self.accepted + len(self.errors) >= self.due
 
     @property
-    def unclear(self) -> bool:
-        """Whether there is an error that does not certainly refuse the request."""
-        return not all(map(is_refusal, self.errors))
-
-    @property
     def certain(self) -> bool:
-        """Whether it is known what became of it."""
-        too_many = self.accepted + len(self.errors) > self.due
-        contradicted = too_many and self.accepted and self.errors
-        return self.complete and not contradicted and not (self.unclear and self.row.trading)
+        """Whether it is known what became of the request."""
+        contradicted = self.accepted and self.errors and self.accepted + len(self.errors) > self.due
+        return not contradicted and all(map(is_refusal, self.errors))
 
 
 def is_refusal(text: str) -> bool:
     """Return whether an error certainly refuses a request."""
-    known = any(re.fullmatch(refusal, text) for refusal in REFUSALS.split("\n") if refusal)
-    return known and not re.search(BROKEN, text, re.IGNORECASE)
-
-
-def spellings(token: str) -> re.Pattern[bytes]:
-    r"""Return the pattern of all that is TOKEN in JSON: + may be \u002B, / may be \/, and so on."""
-    pattern = ""
-    for char in token:
-        units = char.encode("utf-16-be").hex()
-        escape = "".join(rf"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
-        short = re.escape(json.dumps(char)[1:-1])
-        pattern += rf"(?:{re.escape(char)}|{short}|\\{re.escape(char)}|(?i:{escape}))"
-    return re.compile(pattern.encode())
+    return bool(re.fullmatch(REFUSALS, text) and not re.search(BROKEN, text, re.IGNORECASE))
 
 
 class Output:
@@ -834,13 +744,14 @@ class Output:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.secrets: dict[bytes, re.Pattern[bytes]] = {}  # the tokens of the run, the last ones
+        self.secrets: dict[bytes, re.Pattern[bytes]] = {}  # the tokens, and how JSON may spell them
         self.lost = sys.stdout is None  # whether stdout takes no more
 
     def hide(self, token: str) -> None:
-        """Mask TOKEN from now on."""
+        r"""Mask TOKEN from now on; JSON can spell + as \u002B, / as \/, and so on."""
+        spellings = (rf"(?:\\?{re.escape(char)}|(?i:\\u{ord(char):04x}))" for char in token)
         kept = list(self.secrets.items())[-MOST_TOKENS:]
-        self.secrets = dict([*kept, (token.encode(), spellings(token))])
+        self.secrets = dict([*kept, (token.encode(), re.compile("".join(spellings).encode()))])
 
     def message(self, message: bytes) -> None:
         """Print what the exchange sent."""
@@ -941,7 +852,7 @@ class Run:
 
     def stay_connected(self) -> None:
         """Converse, and with --reconnect begin again after each loss."""
-        reconnect, delay = self.options.reconnect, None
+        delay = None
         request: dict[str, Any] | None = self.prepare()
         check_library()
         while True:
@@ -949,21 +860,22 @@ class Run:
             try:
                 return self.converse(request or self.prepare())  # later with a fresh token
             except Loss as error:
-                if reconnect is None:
+                if self.options.reconnect is None:
                     raise
                 loss = error
             request = None
-            delay = next_delay(reconnect, delay, time.monotonic() - begin)
-            self.pause(loss, delay)
+            delay = next_delay(self.options.reconnect, delay, time.monotonic() - begin)
+            # By a factor from 0.8 to 1.2, lest all clients come back at once.
+            self.pause(loss, delay * (0.8 + os.urandom(1)[0] / 637.5))
 
-    def pause(self, loss: Loss, delay: float) -> None:
-        """Say what was lost and when the next attempt comes, and wait for it."""
-        wait = delay * (0.8 + os.urandom(1)[0] / 637.5)  # 0.8 to 1.2: not all clients at once
+    def pause(self, loss: Loss, wait: float) -> None:
+        """Say what was lost and when the next attempt comes, WAIT seconds from now, and wait."""
         advice = ""
-        self.token_losses += isinstance(loss, TokenLoss)
-        if isinstance(loss, TokenLoss) and self.token_losses >= LOCKOUT_TRIES:
-            wait = LOCKOUT_SECONDS
-            advice = f", at {clock(wait)}, for a lockout lasts as long as somebody keeps trying"
+        if self.options.token_command is not None and re.search(REJECTED, str(loss), re.IGNORECASE):
+            self.token_losses += 1
+            if self.token_losses >= LOCKOUT_TRIES:
+                wait = LOCKOUT_SECONDS
+                advice = f", at {clock(wait)}, for a lockout lasts as long as somebody keeps trying"
         line = f"{clock()} {loss}\nConnecting again in {wait:.1f} seconds{advice}"
         if self.options.raw:
             self.output.say(line)
@@ -971,7 +883,7 @@ class Run:
             self.output.write(line.encode("utf-8", "backslashreplace"))
         until = time.monotonic() + wait
         while time.monotonic() < until:
-            interruptible.wait(until, [])
+            interruptible.wait(until)
 
     def converse(self, request: dict[str, Any]) -> None:
         """Connect, send the request and print what comes, until --count is reached, or raise."""
@@ -1025,29 +937,29 @@ class Run:
         if not (well and self.options.quiet):
             self.output.message(message)
         self.heard += answer or not self.heard
-        if answer:
-            ended = self.outcome.note(event)
-            if self.row.feed:
-                self.check_feed(ended)
+        ended = self.outcome.note(event) if answer else ""
+        if answer and self.row.feed:
+            self.check_feed(ended)
 
     def check_feed(self, ended: str) -> None:
         """Raise Loss or Failure where no subscription is left, or one that may come back."""
-        outcome, options = self.outcome, self.options
+        outcome, command = self.outcome, self.options.token_command is not None
         if outcome.accepted:
             self.live, self.token_losses = True, 0
         words = "; ".join(dict.fromkeys([*outcome.errors, *outcome.ended]))
-        command = options.token_command is not None
-        later = [BROKEN, *[LIMITED] * self.live, *[TOKEN_REJECTED] * (self.live and command)]
+        later = [BROKEN, *[LIMITED] * self.live, *[REJECTED] * (self.live and command)]
         passing = re.search("|".join(later), words, re.IGNORECASE)
-        if outcome.live and not (passing and options.reconnect is not None):
+        if outcome.live and not (passing and self.options.reconnect is not None):
             if ended:
                 self.output.say(f"{clock()} Subscription ended: {ended}", aside=True)
         elif outcome.live or outcome.complete:
-            sentence = self.failed(words, 2 if outcome.ended else 1)
-            rejected = command and re.search(TOKEN_REJECTED, words, re.IGNORECASE)
-            raise (TokenLoss if rejected else Loss if passing or outcome.ended else Failure)(
-                sentence
-            )
+            end = Loss if passing or outcome.ended else Failure
+            raise end(self.failed(words, 2 if outcome.ended else 1))
+
+    @property
+    def answered(self) -> bool:
+        """Whether the answer to a request is complete."""
+        return self.asked and not self.row.feed and self.outcome.complete
 
     def failed(self, words: object, stage: int = 2) -> str:
         """Return the original's sentence for what failed, at a stage that was reached."""
@@ -1056,7 +968,7 @@ class Run:
     def status(self, end: BaseException | None) -> int:
         """Return the exit status of a run that END has ended: the rows of the README's table."""
         stop = end.args[0] if isinstance(end, Stop) else None
-        if self.asked and not self.row.feed and self.outcome.certain:
+        if self.answered and (self.outcome.certain or not self.row.trading):
             return FAILED if self.outcome.errors else DONE
         if self.asked and self.row.trading:
             return UNKNOWN
@@ -1069,16 +981,15 @@ class Run:
     def sentence(self, end: BaseException | None, status: int) -> str:
         """Return what there is to say of a run that END has ended, with an exit status."""
         words = self.failed(end) if isinstance(end, Stop) else str(end or "")
-        if end and end.args[0] == signal.SIGPIPE:
+        if isinstance(end, Stop) and end.args[0] == signal.SIGPIPE:
             words = ""
         if status == UNKNOWN:
-            if self.outcome.complete and self.outcome.unclear:
+            if self.answered and not all(map(is_refusal, self.outcome.errors)):
                 words = self.failed("; ".join(dict.fromkeys(self.outcome.errors)), 1)
             return f"{words}\n{FATE}".strip()
-        answered = self.asked and not self.row.feed and self.outcome.certain
-        if status == DONE or answered or (status == TIMED_OUT and self.live):
-            return words if answered and self.output.lost else ""
-        return words
+        if self.answered:
+            return words if self.output.lost else ""
+        return "" if status == DONE or (status == TIMED_OUT and self.live) else words
 
 
 def next_delay(reconnect: float, last: float | None, lived: float) -> float:

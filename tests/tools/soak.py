@@ -98,7 +98,7 @@ class Soak:
             for data in batch:
                 self.sent.update(line(data))
             peer.sock.sendall(b"".join(batch))
-            if place >= count // 2:
+            if place + BATCH >= count // 2:
                 self.middle.set()
         peer.sync()
         self.peak = peak(self.pid)
