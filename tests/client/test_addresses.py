@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import errno
 import socket
 import ssl
 import subprocess
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from client.common import ACCEPTED, DATA, GREETED, SUBSCRIBED, connection_failed, hang
+from client.common import ACCEPTED, DATA, GREETED, SUBSCRIBED, connection_failed, hang, silence
 from client.scripted import GREETING, answer, frame
 from conftest import Client, needs
 from practice.authority import Authority
@@ -34,18 +32,6 @@ def refuse(self, address):
     return connect(self, address)
 socket.socket.connect = refuse
 """
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[tuple[str, int]]:
-    """Yield an address that answers no packet: the queue of those who call is full."""
-    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
-        full.bind(("127.0.0.1", 0))
-        full.listen(0)
-        for filling in (first, second):
-            filling.setblocking(False)
-            filling.connect_ex(full.getsockname())
-        yield full.getsockname()
 
 
 @pytest.fixture
