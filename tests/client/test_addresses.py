@@ -32,6 +32,16 @@ def refuse(self, address):
     return connect(self, address)
 socket.socket.connect = refuse
 """
+# In the child: an address of this machine that lets whoever has less patience wait in vain.
+SLOW = """
+connect_at_once = socket.socket.connect
+def wait(self, address):
+    if self.gettimeout() is not None and 0 < self.gettimeout() < 1:
+        time.sleep(self.gettimeout())
+        raise socket.timeout("timed out")
+    return connect_at_once(self, address)
+socket.socket.connect = wait
+"""
 
 
 @pytest.fixture
@@ -84,14 +94,30 @@ def test_silent_and_unreachable(client: Client) -> None:
         assert client.run("addOrder", "-rqC1") == (0, f"{ACCEPTED}\n", "")
 
 
+@pytest.mark.parametrize("others", [0, 1, 2], ids=["alone", "one behind it", "two around it"])
+def test_slow_address(client: Client, others: int) -> None:
+    """An address that needs a second to answer is given it, also beside unreachable ones.
+
+    A second is what a lost packet costs, and twice the way by satellite.
+    """
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        del client.environment[name]
+    client.exchange.script = answer(ACCEPTED)
+    good = client.exchange.server_address
+    addresses = [[good], [good, NOBODY], [NOBODY, good, NOBODY]][others]
+    client.resolve(*addresses, before=SLOW + UNREACHABLE.format(code=errno.ENETUNREACH))
+    assert client.run("addOrder", "-rqC1", "-W0") == (0, f"{ACCEPTED}\n", "")
+
+
 @both_ways
 @pytest.mark.usefixtures("proxied")
-def test_no_address_is_reached(client: Client) -> None:
+@pytest.mark.parametrize("code", ["EHOSTUNREACH", "EACCES", "ETIMEDOUT"])
+def test_no_address_is_reached(client: Client, code: str) -> None:
     """Where no address can be reached, the run ends at once with the words of the system."""
-    client.resolve(NOBODY, NOBODY, before=UNREACHABLE.format(code=errno.EHOSTUNREACH))
-    status, out, err = client.run("ticker", "XBT/USD", "--idle-timeout", "1e6")
-    words = connection_failed(f"[Errno {errno.EHOSTUNREACH}] no way")
-    assert (status, out, err) == (1, words, "")
+    unreachable = UNREACHABLE.format(code=getattr(errno, code))
+    client.resolve(NOBODY, NOBODY, before=unreachable)
+    result = client.run("ticker", "XBT/USD", "--idle-timeout", "1e6")
+    assert result == (1, connection_failed(f"[Errno {getattr(errno, code)}] no way"), "")
 
 
 @both_ways
