@@ -76,7 +76,7 @@ def test_sentence(client: Client, source: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        pytest.param("TOKEN = 'mine'", "token.py)", id="another module"),
+        pytest.param("TOKEN = 'mine'", "token.py", id="another module"),
         pytest.param("raise ValueError('in my own file')", "in my own file", id="an error"),
         pytest.param("import no_such_module", "'no_such_module'", id="an import"),
         pytest.param("this is no Python", "token.py, line 1", id="no Python"),
