@@ -150,6 +150,27 @@ def test_reader_leaves_unread(client: Client, kind: Callable[[], tuple[Any, Any]
         assert process.end() == (0, "", "")
 
 
+def test_order_and_reset(client: Client) -> None:
+    """A reader behind TCP that leaves lines unread resets: it has left, as behind a pipe."""
+
+    def then(peer: Peer) -> None:
+        client.barrier.wait()
+        client.barrier.wait()
+        peer.send(ACCEPTED)
+
+    client.exchange.script = answer(then=then)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        its = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    with ours, its:
+        process = client.start("addOrder", "-W0", stdout=its)
+        its.close()
+        client.barrier.wait()  # both lines before the reply are written
+        ours.close()
+        client.barrier.wait()
+        assert process.end() == (3, "", FATE)
+
+
 def test_stdin_is_the_same_socket(client: Client) -> None:
     """A reader that only sends no more, as a socket can, hasn't left."""
 
