@@ -34,11 +34,9 @@ __version__ = "1.2.0"
 # https://docs.kraken.com/api/docs/guides/spot-ws-intro
 PUBLIC = "wss://ws.kraken.com/"
 PRIVATE = "wss://ws-auth.kraken.com/"
-
 TOKEN_FILE = "WS_Token"  # noqa: S105 - a name, not a secret
 MASK = b"***"  # what is printed in the token's place
 MOST_TOKENS = 100  # that are masked; within the 15 minutes that a token is valid come fewer
-
 ANSWER_SECONDS = 3.0  # the time limit of ping and requests, connecting included
 IDLE_SECONDS = 30.0  # the exchange sends a heartbeat every second: silence means a dead link
 MOST_SECONDS = 1e6  # eleven days; poll() takes at most 2**31 milliseconds, which is 24 days
@@ -70,7 +68,6 @@ LATE_READS = 64  # after a deadline: enough for what waited while the process wa
 
 INTEGER = r"-?(0|[1-9][0-9]*)"
 SCALAR = INTEGER + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false"
-
 SIGNALS = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run politely
 
 
@@ -155,8 +152,7 @@ REFUSALS = (
     r"(Event|Pair)\(s\) not found|Unsupported event|Subscription name invalid|"
     r"Currency pair not .*|Reqid field must be .*"
 )
-# Errors that may pass, in any case and at any place of a text. After the first an order may be
-# live: a service has failed.
+# Errors that may pass, anywhere in a text. After the first ones, a service's, an order may be live.
 BROKEN = "EService:(?! ?Market in )|EDatabase:|internal error|timeout|currently unavailable"
 LIMITED = "msg rate|rate limit exceeded|too many requests|temporary lockout"
 REJECTED = "--token-command|invalid session|invalid token|temporary lockout"
@@ -431,15 +427,12 @@ def load_library() -> Any:
     try:
         import websocket
 
-        # PyPI's package "websocket" has a WebSocket as well, but no such exception.
-        websocket.WebSocketTimeoutException  # noqa: B018
         if tuple(map(int, re.findall("[0-9]+", websocket.__version__)[:2])) >= (1, 8):
             return websocket
         problem = f"{websocket.__version__} is too old"
     except Exception as error:  # any file of that name, or of a name that it imports
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "websocket"
-        words = f"can't be imported ({type(error).__name__}: {error})"
-        problem = "is missing" if missing else words
+        gone = isinstance(error, ModuleNotFoundError) and error.name == "websocket"
+        problem = "is missing" if gone else f"can't be imported ({type(error).__name__}: {error})"
     pip = f"{sys.executable or 'python3'} -m pip install 'websocket-client>=1.8'"
     debian = "on Debian 13, apt install python3-websocket, or pip in a virtual environment"
     raise Failure(f"websocket-client {problem}: {pip}; {debian}")
@@ -451,23 +444,19 @@ class Connection:
     # The client connects by itself, because the library can't be interrupted, and gives up at an
     # address that does not answer. OpenSSL is used in this thread only. The socket never blocks:
     # all waiting is in attempt(), and has a deadline. After any Exception the connection is lost.
+    sock: Any = None
+    late = 0  # reads in a row after a Stop or the deadline
+    data, at = b"", 0  # what was read, and how much of it is used
+    fresh = False  # whether it was read after the request was sent
 
-    def __init__(self, limit: float) -> None:
-        """Prepare one for which connecting, and then each message, takes LIMIT seconds at most."""
-        self.ws: Any = None
-        self.sock: Any = None
+    def open(self, url: str, limit: float) -> None:
+        """Connect to URL within LIMIT seconds, which goes for each message as well, or raise."""
+        self.limit, self.deadline = limit, time.monotonic() + limit
         self.gettimeout = lambda: 0.0  # tells the library not to wait by itself
         self.settimeout = lambda _seconds: None
-        self.limit, self.deadline = limit, time.monotonic() + limit
-        self.late = 0  # reads in a row after a Stop or the deadline
-        self.data, self.at = b"", 0  # what was read, and how much of it is used
-        self.fresh = False  # whether it was read after the request was sent
-
-    def open(self, url: str) -> None:
-        """Connect, through a proxy where the environment has one, and open URL."""
         library, host = load_library(), url.split("/")[2]
         # UTF-8 would be checked in pure Python: receive does it. The locks are for many threads.
-        self.ws = library.WebSocket(skip_utf8_validation=True, enable_multithread=False)
+        self.ws: Any = library.WebSocket(skip_utf8_validation=True, enable_multithread=False)
         try:  # a private name, for these are the library's own rules for https_proxy and no_proxy
             proxy, port, credentials = library._url.get_proxy_info(host, True)
         except ValueError:  # its words would show a part of the password
@@ -635,10 +624,13 @@ class Outcome:
         self.answer = "subscriptionStatus" if self.row.feed else f"{name}Status"
         self.reqid = str(request.get("reqid", ""))
         self.due = sum(len(request.get(member, ())) for member in self.row.each) or 1
+        self.asked = False  # whether the request was sent
+        self.heard = 0  # the greeting, and the messages after the request
         self.accepted = 0
         self.complete = False  # whether every reply that is due has come
         self.errors: list[str] = []  # what refused it
         self.vague = False  # whether an error does not certainly refuse a request
+        self.contradicted = False  # whether a reply too many denies another
         self.live: set[str] = set()  # the pairs subscribed to; "" on a private feed
         self.ended: list[str] = []  # what ended a subscription that was accepted
 
@@ -664,11 +656,12 @@ class Outcome:
             pass  # the answer stands
         elif kind == "error" or (status == "error" and (mine or kind in REFUSING)):
             self.errors.append(text)
-            refused = re.fullmatch(REFUSALS, text) and not re.search(BROKEN, text, re.IGNORECASE)
-            self.vague = self.vague or not refused
+            self.vague |= not re.fullmatch(REFUSALS, text) or bool(re.search(BROKEN, text, re.I))
             if not mine or (self.row.feed and not pair):
                 self.due = 0  # it goes for the whole request
-        self.complete = self.accepted + len(self.errors) >= self.due
+        replies = self.accepted + len(self.errors)
+        self.complete = replies >= self.due
+        self.contradicted = bool(self.accepted and self.errors) and replies > self.due
         return ""
 
 
@@ -720,9 +713,9 @@ class Output:
             self.lost = self.lost or descriptor == 1
             if isinstance(error, (BrokenPipeError, ConnectionResetError)):
                 raise Stop(signal.SIGPIPE) from None
-            stuck = ", while its reader was stuck: the last line is cut or missing"
-            words = f"{error}{stuck if isinstance(error, Stop) else ''}"
-            raise Failure(f"stdout can't be written ({words})") from None
+            stuck = isinstance(error, Stop)
+            words = ", while its reader was stuck: the last line is cut or missing" if stuck else ""
+            raise Failure(f"stdout can't be written ({error}{words})") from None
         finally:
             interruptible.writing = False
 
@@ -753,9 +746,7 @@ class Run:
         self.data = 0  # messages of a feed
         self.live = False  # whether a subscription was ever accepted
         self.token_losses = 0  # in a row
-        self.outcome = Outcome("ping", {})  # of the latest connection, as are these:
-        self.asked = False  # whether the request was sent
-        self.heard = 0  # the greeting, and the messages after the request
+        self.outcome = Outcome("ping", {})  # of the latest connection
 
     def perform(self, argv: list[str]) -> None:
         """Do what the command line asks for, or raise what cuts it short."""
@@ -763,9 +754,9 @@ class Run:
         text = parse_options(argv, options)
         if self.output.lost:  # nothing may be sent whose answer can't be shown
             raise Failure("stdout is closed")
-        if not text:
-            self.row = TABLE[options.words[0]]
-            text = encode(self.prepare()) if options.dry_run else ""
+        self.row = TABLE.get(options.words[0], self.row)
+        if options.dry_run and not text:
+            text = encode(self.prepare())
         if text:
             return self.output.write(text.encode())
         limit = 0.0 if self.row.feed else ANSWER_SECONDS
@@ -802,7 +793,7 @@ class Run:
     def pause(self, loss: Loss, wait: float) -> None:
         """Say what was lost and when the next attempt comes, WAIT seconds from now, and wait."""
         advice = ""
-        if self.options.token_command is not None and re.search(REJECTED, str(loss), re.IGNORECASE):
+        if self.options.token_command is not None and re.search(REJECTED, str(loss), re.I):
             self.token_losses += 1
             if self.token_losses >= LOCKOUT_TRIES:
                 wait = LOCKOUT_SECONDS
@@ -817,10 +808,9 @@ class Run:
     def converse(self, request: dict[str, Any]) -> None:
         """Connect, send the request and print what comes, until --count is reached, or raise."""
         self.outcome = Outcome(self.options.words[0], request)
-        self.asked, self.heard = False, 0
-        connection = Connection(self.options.idle_timeout)
+        connection = Connection()
         try:
-            connection.open(self.row.url)
+            connection.open(self.row.url, self.options.idle_timeout)
             self.talk(connection, encode(request))
         except Exception as error:
             end = error if isinstance(error, Failure) else Loss(self.failed(reason(error)))
@@ -837,7 +827,7 @@ class Run:
             self.output.write(f"Client -> WebSocket: {request}".encode())
         connection.read_ahead()
         with interruptible:  # raises what was noted, so that nothing is sent
-            self.asked = True
+            self.outcome.asked = True
         connection.ws.send(request)
         goal = self.options.count
         while not (goal and (self.data >= goal if self.row.feed else self.outcome.complete)):
@@ -847,7 +837,7 @@ class Run:
             if message.startswith(b"["):
                 self.output.message(message)
                 self.data += 1
-                self.heard += 1
+                self.outcome.heard += 1
             else:
                 self.take(message, answer=connection.fresh)
 
@@ -858,10 +848,10 @@ class Run:
             event = json.loads(message) if message.lstrip().startswith(b"{") else event
         kind, status = event.get("event"), event.get("status")
         well = kind == "heartbeat" or (kind == "subscriptionStatus" and status in ACCEPTED)
-        well = well or (not self.heard and (kind, status) == ("systemStatus", "online"))
+        well = well or (not self.outcome.heard and (kind, status) == ("systemStatus", "online"))
         if not (well and self.options.quiet):
             self.output.message(message)
-        self.heard += answer or not self.heard
+        self.outcome.heard += answer or not self.outcome.heard
         ended = self.outcome.note(event) if answer else ""
         if answer and self.row.feed:
             self.check_feed(ended)
@@ -873,7 +863,7 @@ class Run:
             self.live, self.token_losses = True, 0
         words = "; ".join(dict.fromkeys([*outcome.errors, *outcome.ended]))
         later = [BROKEN, *[LIMITED] * self.live, *[REJECTED] * (self.live and command)]
-        passing = re.search("|".join(later), words, re.IGNORECASE)
+        passing = re.search("|".join(later), words, re.I)
         if outcome.live and not (passing and self.options.reconnect is not None):
             if ended:
                 self.output.say(f"{clock()} Subscription ended: {ended}", aside=True)
@@ -883,18 +873,16 @@ class Run:
 
     def failed(self, words: object, stage: int = 2) -> str:
         """Return the original's sentence for what failed, at a stage that was reached."""
-        return f"WebSocket {STAGES[min(stage, self.heard)]} failed ({words})"
+        return f"WebSocket {STAGES[min(stage, self.outcome.heard)]} failed ({words})"
 
     def status(self, end: BaseException | None) -> int:
         """Return the exit status of a run that END has ended: the rows of the README's table."""
         stop = end.args[0] if isinstance(end, Stop) else None
         row, outcome = self.row, self.outcome
-        replies = outcome.accepted + len(outcome.errors)
-        contradicted = outcome.accepted and outcome.errors and replies > outcome.due
-        certain = not contradicted and not outcome.vague
-        if outcome.complete and not row.feed and (certain or not row.trading):
+        unclear = row.trading and (outcome.vague or outcome.contradicted)
+        if outcome.complete and not row.feed and not unclear:
             return FAILED if outcome.errors else DONE
-        if self.asked and row.trading:
+        if outcome.asked and row.trading:
             return UNKNOWN
         if stop == signal.SIGALRM and self.options.count and not row.trading:
             return TIMED_OUT
