@@ -20,12 +20,11 @@ import re
 import select
 import signal
 import socket
-import ssl
 import stat
 import sys
 import threading
 import time
-from base64 import b64encode
+from binascii import b2a_base64
 from http import HTTPStatus
 from typing import Any, Callable, NamedTuple
 
@@ -202,16 +201,12 @@ def count(text: str) -> int:
 
 def build_parser() -> Parser:
     """Return the parser of the command line, and the source of the help."""
-    parser = Parser(
-        prog=sys.argv[0],
-        usage="%(prog)s [options] feed/endpoint [parameters]",
-        description="Command line client for Kraken's spot WebSocket API v1.",
-        epilog=epilog(),
-        # A fixed width: argparse needs 3 ms at every start to find out the terminal's.
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=90),
-        allow_abbrev=False,
-        add_help=False,
-    )
+    parser = Parser(prog=sys.argv[0], allow_abbrev=False, add_help=False)
+    parser.usage = "%(prog)s [options] feed/endpoint [parameters]"
+    parser.description = "Command line client for Kraken's spot WebSocket API v1."
+    parser.epilog = epilog()
+    # A fixed width: argparse needs 3 ms at every start to find out the terminal's.
+    parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=90)
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     option = parser.add_argument_group("options; S is in seconds").add_argument
     option("-r", "--raw", action="store_true", help="print only the exchange's messages")
@@ -451,6 +446,9 @@ class Connection:
 
     def open(self, url: str, limit: float) -> None:
         """Connect to URL within LIMIT seconds, which goes for each message as well, or raise."""
+        import ssl
+
+        self.ssl: Any = ssl
         self.limit, self.deadline = limit, time.monotonic() + limit
         self.gettimeout = lambda: 0.0  # tells the library not to wait by itself
         self.settimeout = lambda _seconds: None
@@ -504,8 +502,8 @@ class Connection:
         """Have the proxy connect to HOST; CREDENTIALS are a name and a password."""
         request = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n"
         if credentials:
-            encoded = b64encode(":".join(filter(None, credentials)).encode()).decode()
-            request += f"Proxy-Authorization: Basic {encoded}\r\n"
+            encoded = b2a_base64(":".join(filter(None, credentials)).encode(), newline=False)
+            request += f"Proxy-Authorization: Basic {encoded.decode()}\r\n"
         self.sock.sendall(f"{request}\r\n".encode())  # for which a new socket has room
         answer = b""
         while not answer.endswith((b"\n\n", b"\n\r\n")) and len(answer) < CHUNK_BYTES:
@@ -521,9 +519,9 @@ class Connection:
         bundle = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE", "")
         file = bundle if os.path.isfile(bundle) else None
         folder = bundle if os.path.isdir(bundle) else None
-        context = ssl.create_default_context(cafile=file, capath=folder)
+        context = self.ssl.create_default_context(cafile=file, capath=folder)
         # Python 3.13 is stricter than websocket-client, and refuses some companies' authorities.
-        context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+        context.verify_flags = self.ssl.VERIFY_X509_TRUSTED_FIRST
         self.sock = context.wrap_socket(self.sock, False, False, server_hostname=host)
         self.attempt(self.sock.do_handshake)
 
@@ -542,9 +540,9 @@ class Connection:
                     raise ConnectionError(f"{words} {self.limit:g} seconds")
             try:
                 return operation(*arguments)
-            except ssl.SSLWantWriteError:
+            except self.ssl.SSLWantWriteError:
                 event = select.POLLOUT
-            except (BlockingIOError, ssl.SSLWantReadError):
+            except (BlockingIOError, self.ssl.SSLWantReadError):
                 event = select.POLLIN
 
     def send(self, data: bytes) -> int:
@@ -570,24 +568,26 @@ class Connection:
 
     def read_ahead(self) -> None:
         """Read what has arrived: it came before the request, and can't be an answer to it."""
-        with contextlib.suppress(ssl.SSLWantReadError):
+        chunks = [self.data[self.at :]]
+        with contextlib.suppress(self.ssl.SSLWantReadError):
             for _ in range(LATE_READS):
-                self.data, self.at = self.data[self.at :] + self.sock.recv(CHUNK_BYTES), 0
-        self.fresh = False
+                chunks.append(self.sock.recv(CHUNK_BYTES))
+        self.data, self.at, self.fresh = b"".join(chunks), 0, False
 
     def receive(self) -> bytes:
         """Return the next message, or raise what prevents it."""
         self.deadline = time.monotonic() + self.limit
         if self.at == len(self.data):
             self.fill()
-        at, end = self.at, 0
+        data, at, end = self.data, self.at, 0
         # It is usually a whole and unmasked frame in the buffer. The library takes all others.
-        head = self.data[at : at + 4]
-        if head[3:] and head[0] == TEXT_FRAME and head[1] <= LONG:
-            at, size = (at + 4, head[2] << 8 | head[3]) if head[1] == LONG else (at + 2, head[1])
+        if len(data) >= at + 4 and data[at] == TEXT_FRAME and data[at + 1] <= LONG:
+            size, at = data[at + 1], at + 2
+            if size == LONG:
+                size, at = data[at] << 8 | data[at + 1], at + 2
             end = at + size
-        if 0 < end <= len(self.data):
-            message, self.at = self.data[at:end], end
+        if 0 < end <= len(data):
+            message, self.at = data[at:end], end
         else:
             opcode, message = self.ws.recv_data()
             if opcode == CLOSE_FRAME:
