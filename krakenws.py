@@ -108,7 +108,6 @@ class Row(NamedTuple):
 
 
 IDS = ("txid", "cl_ord_id")
-
 # Names, parameters and replies: https://docs.kraken.com/api/docs/websocket-v1/ and one page a name.
 # balances is the exception: the original has it, Kraken's reference does not.
 TABLE = {
@@ -130,7 +129,6 @@ TABLE = {
 }
 INTEGERS = {"reqid", "timeout"}  # parameters of every name
 BOOLEANS = {"reduce_only", "margin", "post_only"}  # parameters of requests
-
 ACCEPTED = ("ok", "subscribed")
 ENDING = ("error", "unsubscribed")  # a subscription that was accepted
 REFUSING = ("pingStatus", "subscriptionStatus")  # they name no endpoint, but can refuse a request
@@ -320,12 +318,10 @@ def encode(value: object) -> str:
 
 
 class Interruption:
-    """What ends a run early: a signal, or a reader of stdout that has left.
+    """What ends a run early: a signal, or a reader of stdout that has left."""
 
-    It is noted when it comes. It is raised as a Stop only where the client waits, which is in
-    wait() and within "with interruptible:", so that nothing that has arrived is lost.
-    """
-
+    # It is noted when it comes. It is raised as a Stop only where the client waits, which is in
+    # wait() and within "with interruptible:", so that nothing that has arrived is lost.
     stop: Stop | None = None  # the first signal
     waiting = False  # for something that any signal cuts short
     writing = False  # a line, which is cut short only when it is stuck
@@ -677,8 +673,8 @@ class Output:
     def hide(self, token: str) -> None:
         r"""Mask TOKEN from now on; JSON can spell + as \u002B, / as \/, and so on."""
         spellings = (rf"(?:\\?{re.escape(char)}|(?i:\\u{ord(char):04x}))" for char in token)
-        kept = list(self.secrets.items())[-MOST_TOKENS:]
-        self.secrets = dict([*kept, (token.encode(), re.compile("".join(spellings).encode()))])
+        pattern = re.compile("".join(spellings).encode())
+        self.secrets = dict([*list(self.secrets.items())[-MOST_TOKENS:], (token.encode(), pattern)])
         self.masked = sorted(self.secrets, key=len, reverse=True)
 
     def message(self, message: bytes) -> None:
