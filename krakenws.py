@@ -63,7 +63,7 @@ FATE = "The request was sent and its fate is unknown: it may be live, look befor
 STAGES = ("connection", "subscription/request", "messages")  # that fail, in the original's words
 TEXT_FRAME, CLOSE_FRAME, LONG = 0x81, 8, 126  # RFC 6455, 5.2; LONG: two bytes of length follow
 CHUNK_BYTES = 16384  # that are read at once: a TLS record
-LATE_READS = 64  # after a deadline: enough for what waited while the process was stopped
+LATE_READS = 64  # after a Stop or deadline: enough for what came while the process was stopped
 
 INTEGER = r"-?(0|[1-9][0-9]*)"
 SCALAR = INTEGER + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false"
@@ -596,9 +596,11 @@ class Connection:
     def close(self) -> None:
         """Close the connection, within CLOSE_SECONDS; the library, too, calls this."""
         self.deadline, self.late = time.monotonic() + CLOSE_SECONDS, 0
+        interruptible.closing = True
         if self.sock:
             self.ws.close(timeout=CLOSE_SECONDS)  # raises nothing, and does nothing a second time
             self.sock.close()
+        interruptible.closing = False
 
 
 def reason(error: Exception) -> str:
@@ -756,9 +758,8 @@ class Run:
         if text:
             return self.output.write(text.encode())
         limit = 0.0 if self.row.feed else ANSWER_SECONDS
-        interruptible.install(
-            limit if options.max_time is None else options.max_time, self.row.feed
-        )
+        limit = limit if options.max_time is None else options.max_time
+        interruptible.install(limit, self.row.feed)
         return self.stay_connected()
 
     def prepare(self) -> dict[str, Any]:
@@ -804,17 +805,13 @@ class Run:
     def converse(self, request: dict[str, Any]) -> None:
         """Connect, send the request and print what comes, until --count is reached, or raise."""
         self.outcome = Outcome(self.options.words[0], request)
-        connection = Connection()
         try:
-            connection.open(self.row.url, self.options.idle_timeout)
-            self.talk(connection, encode(request))
+            with contextlib.closing(Connection()) as connection:
+                connection.open(self.row.url, self.options.idle_timeout)
+                self.talk(connection, encode(request))
         except Exception as error:
             end = error if isinstance(error, Failure) else Loss(self.failed(reason(error)))
             raise end from None
-        finally:
-            interruptible.closing = True
-            connection.close()
-            interruptible.closing = False
 
     def talk(self, connection: Connection, request: str) -> None:
         """Take the greeting, send the request, and take what comes until --count is reached."""
@@ -827,7 +824,7 @@ class Run:
         connection.ws.send(request)
         goal = self.options.count
         while not (goal and (self.data >= goal if self.row.feed else self.outcome.complete)):
-            if interruptible.stop and self.outcome.complete:
+            if interruptible.stop and self.outcome.complete:  # what has arrived decides nothing
                 raise interruptible.stop
             message = connection.receive()
             if message.startswith(b"["):
