@@ -137,17 +137,18 @@ DUPLICATE = "Already subscribed"  # answers a pair that is asked for twice, and 
 # Errors that certainly refuse a request (status 1). After any other, a new one too, its fate is
 # unknown (status 3). From https://docs.kraken.com/api/docs/guides/spot-errors and recordings of v1.
 REFUSALS = (
-    r"EGeneral: ?(Invalid arguments(:.*)?|Permission denied|Temporary lockout|Too many requests)|"
-    r"EService: ?Market in (cancel_only|post_only) mode|Exceeded msg rate|Malformed request|"
+    r"EGeneral: ?(Invalid arguments(:[^:]*)?|Permission denied|Temporary lockout)|"
+    r"EGeneral: ?Too many requests|Exceeded msg rate|Malformed request|"
+    r"EService: ?Market in (cancel_only|post_only) mode|"
     r"E(API|Session): ?(Invalid (key|signature|nonce|token|session)|Rate limit exceeded)|"
-    r"E(Account: ?Invalid permissions(:.*)?|Query: ?Unknown asset pair)|"
+    r"E(Account: ?Invalid permissions(:[^:]*)?|Query: ?Unknown asset pair)|"
     r"EOrder: ?(Cannot open (opposing )?position|Invalid (price|order)|Unknown (order|position)|"
     r"Insufficient (margin|funds)|(Order|Cost) minimum not met|Tick size check failed|"
     r"Margin (allowance exceeded|level too low|position size exceeded)|"
-    r"((Domain )?Rate|(Scheduled )?Orders|Positions) limit exceeded|"
+    r"(Rate|Domain rate|Orders|Scheduled orders|Positions) limit exceeded|"
     r"Reduce only:(Non-PC|No position exists|Position is closed))|"
     r"(Event|Pair)\(s\) not found|Unsupported event|Subscription name invalid|"
-    r"Currency pair not .*|Reqid field must be .*"
+    r"Currency pair not [^:]*|Reqid field must be [^:]*"
 )
 # Errors that may pass, anywhere in a text. After the first ones, a service's, an order may be live.
 BROKEN = "EService:(?! ?Market in )|EDatabase:|internal error|timeout|currently unavailable"
@@ -416,7 +417,10 @@ def token_from_command(command: str, limit: float) -> str:
 def load_library() -> Any:
     """Return websocket-client, or raise Failure. No later import can end a feed."""
     try:
+        import ssl  # noqa: F401 - for later, as what it needs
+
         import websocket
+        from websocket import WebSocketTimeoutException  # noqa: F401 - PyPI's "websocket" has none
 
         if tuple(map(int, re.findall("[0-9]+", websocket.__version__)[:2])) >= (1, 8):
             return websocket
@@ -439,21 +443,22 @@ class Connection:
     late = 0  # reads in a row after a Stop or the deadline
     data, at = b"", 0  # what was read, and how much of it is used
     fresh = False  # whether it was read after the request was sent
+    early = False  # whether the latest message began before that
 
     def open(self, url: str, limit: float) -> None:
         """Connect to URL within LIMIT seconds, which goes for each message as well, or raise."""
-        import ssl
-
-        self.ssl: Any = ssl
         self.limit, self.deadline = limit, time.monotonic() + limit
         self.gettimeout = lambda: 0.0  # tells the library not to wait by itself
         self.settimeout = lambda _seconds: None
         library, host = load_library(), url.split("/")[2]
+        import ssl
+
+        self.ssl: Any = ssl
         # UTF-8 would be checked in pure Python: receive does it. The locks are for many threads.
         self.ws: Any = library.WebSocket(skip_utf8_validation=True, enable_multithread=False)
         try:  # a private name, for these are the library's own rules for https_proxy and no_proxy
             proxy, port, credentials = library._url.get_proxy_info(host, True)
-        except ValueError:  # its words would show a part of the password
+        except (TypeError, ValueError):  # whose words would show a part of the password
             raise ConnectionError("https_proxy is not of the form http://host:port") from None
         self.dial(proxy or host, (port or 80) if proxy else 443)
         for option in library.DEFAULT_SOCKET_OPTION:  # keepalive, which --idle-timeout 0 needs
@@ -471,34 +476,35 @@ class Connection:
     def dial(self, host: str, port: int) -> None:
         """Connect to the first address of HOST that answers."""
         ends: list[Any] = []  # the socket, or why there is none
+        over, done = os.pipe()
 
         def call() -> None:
-            patience = PATIENCE_SECONDS
-            while not ends and (left := self.deadline - time.monotonic()) > 0:
-                try:
-                    ends.append(socket.create_connection((host, port), min(patience, left)))
-                except socket.timeout:
-                    patience *= 2
-                except Exception as error:
-                    ends.append(error)
+            try:
+                addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                ends.append(first_to_answer([address for *_, address in addresses], self.deadline))
+            except Exception as error:
+                ends.append(error)
+            os.close(done)
 
         # In a thread, because a name look-up can neither be interrupted nor limited in time.
-        thread = threading.Thread(target=call, daemon=True)
-        thread.start()
-        while thread.is_alive() and time.monotonic() < self.deadline:
-            with interruptible:
-                thread.join(min(self.limit, 0.25))  # a signal that comes just before doesn't end it
-        end = ends[0] if ends else ConnectionError(f"no connection within {self.limit:g} seconds")
-        if isinstance(end, Exception):
-            raise end
-        self.sock = end
+        threading.Thread(target=call, daemon=True).start()
+        try:
+            interruptible.wait(self.deadline, over)
+        finally:
+            os.close(over)
+        if not ends or is_silence(ends[0]):
+            raise ConnectionError(f"no connection within {self.limit:g} seconds")
+        if isinstance(ends[0], Exception):
+            raise ends[0]
+        self.sock = ends[0]
         self.sock.setblocking(False)
 
     def tunnel(self, host: str, credentials: tuple[str, str] | None) -> None:
         """Have the proxy connect to HOST; CREDENTIALS are a name and a password."""
         request = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n"
         if credentials:
-            encoded = b2a_base64(":".join(filter(None, credentials)).encode(), newline=False)
+            secret = os.fsencode(":".join(filter(None, credentials)))
+            encoded = b2a_base64(secret, newline=False)
             request += f"Proxy-Authorization: Basic {encoded.decode()}\r\n"
         self.sock.sendall(f"{request}\r\n".encode())  # for which a new socket has room
         answer = b""
@@ -525,21 +531,23 @@ class Connection:
         """Return what an operation of the socket returns, or raise Stop or ConnectionError."""
         # After a Stop and after the deadline, what has arrived is still read. It may be the answer
         # to an order. It may also be a flood, and so the number of such reads is limited.
-        event = 0  # what is waited for
         while True:
-            over = interruptible.stop or time.monotonic() >= self.deadline
+            stopped = interruptible.stop and not interruptible.closing
+            over = stopped or time.monotonic() >= self.deadline
             self.late = self.late + 1 if over else 0
-            ready = not event or interruptible.wait(self.deadline, self.sock.fileno(), event)
-            if not ready or self.late > LATE_READS:
+            if self.late <= LATE_READS:
+                try:
+                    return operation(*arguments)
+                except self.ssl.SSLWantWriteError:
+                    event = select.POLLOUT
+                except (BlockingIOError, self.ssl.SSLWantReadError):
+                    event = select.POLLIN
+            if over:
                 words = "nothing received for" if self.ws.connected else "no connection within"
                 with interruptible:  # raises the Stop if there is one
                     raise ConnectionError(f"{words} {self.limit:g} seconds")
-            try:
-                return operation(*arguments)
-            except self.ssl.SSLWantWriteError:
-                event = select.POLLOUT
-            except (BlockingIOError, self.ssl.SSLWantReadError):
-                event = select.POLLIN
+            with contextlib.suppress(Stop):  # what has arrived together with it is read first
+                interruptible.wait(self.deadline, self.sock.fileno(), event)
 
     def send(self, data: bytes) -> int:
         """Send DATA. A failure is left to the next read, because a reply may stand before it."""
@@ -573,22 +581,26 @@ class Connection:
     def receive(self) -> bytes:
         """Return the next message, or raise what prevents it."""
         self.deadline = time.monotonic() + self.limit
-        if self.at == len(self.data):
-            self.fill()
-        data, at, end = self.data, self.at, 0
-        # It is usually a whole and unmasked frame in the buffer. The library takes all others.
-        if len(data) >= at + 4 and data[at] == TEXT_FRAME and data[at + 1] <= LONG:
-            size, at = data[at + 1], at + 2
-            if size == LONG:
-                size, at = data[at] << 8 | data[at + 1], at + 2
-            end = at + size
-        if 0 < end <= len(data):
-            message, self.at = data[at:end], end
-        else:
-            opcode, message = self.ws.recv_data()
-            if opcode == CLOSE_FRAME:
-                code = int.from_bytes(message[:2], "big") if message else "closed without a code"
-                raise ConnectionError(f"{code} {message[2:].decode(errors='replace')}")
+        message, usual = None, True
+        while message is None:
+            if self.at == len(self.data):
+                self.fill()
+            self.early = not self.fresh
+            data, at, end = self.data, self.at, 0
+            # It is usually a whole and unmasked frame in the buffer. The library takes all others.
+            if usual and len(data) >= at + 4 and data[at] == TEXT_FRAME and data[at + 1] <= LONG:
+                size, at = data[at + 1], at + 2
+                if size == LONG:
+                    size, at = data[at] << 8 | data[at + 1], at + 2
+                end = at + size
+            if 0 < end <= len(data):
+                message, self.at = data[at:end], end
+            else:
+                usual, (opcode, data) = False, self.ws.recv_data(control_frame=True)
+                if opcode == CLOSE_FRAME:
+                    code = int.from_bytes(data[:2], "big") if data else "closed without a code"
+                    raise ConnectionError(f"{code} {data[2:].decode(errors='replace')}")
+                message = data if opcode < CLOSE_FRAME else None  # else it is a ping or a pong
         if not message.isascii():
             message.decode()  # checks its UTF-8, as the protocol demands
         return message
@@ -601,6 +613,28 @@ class Connection:
             self.ws.close(timeout=CLOSE_SECONDS)  # raises nothing, and does nothing a second time
             self.sock.close()
         interruptible.closing = False
+
+
+def first_to_answer(addresses: list[Any], deadline: float) -> socket.socket:
+    """Return a connection to the first of ADDRESSES that answers by DEADLINE, or raise OSError."""
+    error: OSError = socket.timeout()
+    patience = PATIENCE_SECONDS
+    while addresses and time.monotonic() < deadline:
+        for address in list(addresses):
+            left = max(0.01, min(patience, deadline - time.monotonic()))
+            try:
+                return socket.create_connection(address[:2], left)
+            except OSError as problem:
+                error = problem
+                if not is_silence(error):
+                    addresses.remove(address)
+        patience *= 2  # for those that are silent
+    raise error
+
+
+def is_silence(error: object) -> bool:
+    """Return whether an address has not answered in time: the system's own limit has a number."""
+    return isinstance(error, socket.timeout) and not error.errno
 
 
 def reason(error: Exception) -> str:
@@ -634,11 +668,11 @@ class Outcome:
 
     def note(self, event: dict[str, Any]) -> str:
         """Take in an event that came after the request. Return which subscription it ends."""
-        kind = event.get("event", "error" if "Error" in event else None)
+        texts = [event[name] for name in ("errorMessage", "Error", "error") if name in event]
+        kind = event.get("event") or ("error" if texts else None)  # a rate limit has no event
         kind, status = ("pingStatus", "ok") if kind == "pong" else (kind, event.get("status"))
-        words, reqid = event.get("errorMessage", event.get("Error")), event.get("reqid")
-        text = words if isinstance(words, str) else json.dumps(words)
-        pair, mine = str(event.get("pair", "")), kind == self.answer
+        text = texts[0] if texts and isinstance(texts[0], str) else json.dumps((texts or [None])[0])
+        pair, reqid, mine = str(event.get("pair", "")), event.get("reqid"), kind == self.answer
         ended = self.live & {pair} if pair else set(self.live)
         if self.reqid and reqid is not None and str(reqid) != self.reqid:
             pass  # it answers another request; the errors of the exchange's parser have no reqid
@@ -674,7 +708,10 @@ class Output:
 
     def hide(self, token: str) -> None:
         r"""Mask TOKEN from now on; JSON can spell + as \u002B, / as \/, and so on."""
-        spellings = (rf"(?:\\?{re.escape(char)}|(?i:\\u{ord(char):04x}))" for char in token)
+        spellings = []
+        for char in token:
+            escape = json.dumps(char)[1:-1] if char > "~" else rf"\u{ord(char):04x}"
+            spellings.append(rf"(?:\\?{re.escape(char)}|(?i:{re.escape(escape)}))")
         pattern = re.compile("".join(spellings).encode())
         self.secrets = dict([*list(self.secrets.items())[-MOST_TOKENS:], (token.encode(), pattern)])
         self.masked = sorted(self.secrets, key=len, reverse=True)
@@ -790,11 +827,11 @@ class Run:
     def pause(self, loss: Loss, wait: float) -> None:
         """Say what was lost and when the next attempt comes, WAIT seconds from now, and wait."""
         advice = ""
-        if self.options.token_command is not None and re.search(REJECTED, str(loss), re.I):
-            self.token_losses += 1
-            if self.token_losses >= LOCKOUT_TRIES:
-                wait = LOCKOUT_SECONDS
-                advice = f", at {clock(wait)}, for a lockout lasts as long as somebody keeps trying"
+        rejected = self.options.token_command is not None and re.search(REJECTED, str(loss), re.I)
+        self.token_losses = self.token_losses + 1 if rejected else 0
+        if self.token_losses >= LOCKOUT_TRIES:
+            wait = LOCKOUT_SECONDS
+            advice = f", at {clock(wait)}, for a lockout lasts as long as somebody keeps trying"
         line = f"{clock()} {loss}\nConnecting again in {wait:.1f} seconds{advice}"
         if self.options.raw:
             self.output.say(line)
@@ -832,7 +869,7 @@ class Run:
                 self.data += 1
                 self.outcome.heard += 1
             else:
-                self.take(message, answer=connection.fresh)
+                self.take(message, answer=not connection.early)
 
     def take(self, message: bytes, answer: bool = False) -> None:
         """Print an event, unless --quiet leaves it out, and take in what it answers, or raise."""

@@ -178,7 +178,9 @@ class Client:
             (socket.AF_INET.value, socket.SOCK_STREAM.value, socket.IPPROTO_TCP, "", address)
             for address in addresses or [self.exchange.server_address]
         ]
-        self.patch(f"{before}\ndef getaddrinfo(*_, **__): return {found!r}")
+        real = "def getaddrinfo(host, *rest, real=socket.getaddrinfo, **named):\n"
+        number = "    if host[:1].isdigit(): return real(host, *rest, **named)\n"
+        self.patch(f"{before}\n{real}{number}    return {found!r}")
 
     def time_out(self, *argv: str, say: Sequence[str] = (), **options: Any) -> Result:
         """Run krakenws.py until it has dealt with what the exchange says; then its alarm rings.

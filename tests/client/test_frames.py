@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import select
-import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -88,19 +86,6 @@ class Stuttering(Wire):
         return super().recv(size)
 
 
-class Interrupted(Wire):
-    """The same, and before each piece there comes a signal."""
-
-    ready = True
-
-    def recv(self, size: int) -> bytes:
-        """Return a piece, or raise what a signal raises in the midst of waiting."""
-        self.ready = not self.ready
-        if not self.ready:
-            raise krakenws.Stop(signal.SIGTERM)
-        return super().recv(size)
-
-
 def read_all(receive: Callable[[], bytes]) -> tuple[list[bytes], str]:
     """Return all messages, and in the client's words why there are no more."""
     messages = []
@@ -113,17 +98,13 @@ def read_all(receive: Callable[[], bytes]) -> tuple[list[bytes], str]:
 
 def client_reads(wire: Wire) -> Reading:
     """Return what the client makes of a stream."""
-    connection = krakenws.Connection(30)
-    connection.sock = wire
+    connection: Any = krakenws.Connection()
+    connection.sock, connection.ssl, connection.limit = wire, ssl, 30
+    connection.gettimeout = lambda: 0
+    connection.ws = websocket.WebSocket(skip_utf8_validation=True, enable_multithread=False)
     connection.ws.sock, connection.ws.connected = connection, True
     connection.ws.set_mask_key(lambda _: NO_MASK)
-
-    def receive() -> bytes:
-        while True:
-            with contextlib.suppress(krakenws.Stop):
-                return connection.receive()
-
-    messages, sentence = read_all(receive)
+    messages, sentence = read_all(connection.receive)
     wire.close()
     return Reading(messages, sentence, wire.sent)
 
@@ -242,7 +223,7 @@ def poll(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("poll")
-@pytest.mark.parametrize("wire", [Wire, Stuttering, Interrupted])
+@pytest.mark.parametrize("wire", [Wire, Stuttering])
 @pytest.mark.parametrize("seed", range(4))
 def test_any_stream(seed: int, wire: type[Wire]) -> None:
     """Messages, the sentence of the end, and what is sent are the library's own, for any bytes."""
@@ -262,16 +243,3 @@ def test_sizes(size: int, form: int) -> None:
     data = b"".join(build(0x81, text) for text in (b"[1]", b"[2]"))
     data = data[:5] + build(0x81, b"x" * size, form=form) + data[5:]
     assert client_reads(Wire([data])).messages == [b"[1]", b"x" * size, b"[2]"]
-
-
-@pytest.mark.usefixtures("poll")
-def test_interrupted_anywhere() -> None:
-    """After a signal in the midst of a message its rest is not taken for the next one.
-
-    The rest may look like one: 0x81, with which a text begins, is also a half of some letters.
-    """
-    text = f'["\u00c1", "{"x" * 40}"]'.encode()
-    data = build(0x81, text) + build(0x81, DATA.encode())
-    for at in range(len(data)):
-        reading = client_reads(Interrupted([data[:at], data[at:]]))
-        assert reading.messages == [text, DATA.encode()], at

@@ -502,7 +502,6 @@ def greet_and_close(peer: Peer) -> None:
         pytest.param(
             greet_and_close,
             id="and its token was not tried",
-            marks=pytest.mark.xfail(reason="only an accepted subscription resets the count"),
         ),
     ],
 )

@@ -212,7 +212,7 @@ KNOWN = {
     "family",
     [
         *[family for family in KNOWN if family != "EOrder"],
-        pytest.param("EOrder", marks=pytest.mark.xfail(reason="Domain rate, Scheduled orders")),
+        pytest.param("EOrder"),
     ],
 )
 def test_known_refusals(client: Client, family: str) -> None:
@@ -279,7 +279,6 @@ def test_known_refusals_of_the_parser(client: Client, words: str) -> None:
         pytest.param(
             "EGeneral:Invalid arguments:volume, EOrder:New",
             id="a refusal that varies and a new error",
-            marks=pytest.mark.xfail(reason="any text may stand behind the second colon"),
         ),
         pytest.param("addOrder is currently unavailable", id="an endpoint that is unavailable"),
     ],
@@ -345,7 +344,6 @@ def test_error_without_an_event(client: Client, argv: list[str]) -> None:
     assert client.run(*argv, "-rqC1", "-W0") == (1, f"{error}\n", "")
 
 
-@pytest.mark.xfail(reason="an error has no event only if it is called Error")
 @pytest.mark.parametrize(
     "error",
     [
@@ -554,7 +552,6 @@ def test_early_in_a_record_of_its_own(client: Client) -> None:
     assert process.signal(signal.SIGCONT).end() == (1, out, "")
 
 
-@pytest.mark.xfail(reason="a message counts by its end, not by its beginning")
 @pytest.mark.parametrize("cut", [1, 3, 60, len(frame(ACCEPTED)) - 1])
 def test_early_in_part(client: Client, cut: int) -> None:
     """A reply whose first bytes came before the request can't be an answer to it, either."""

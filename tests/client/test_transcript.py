@@ -130,7 +130,6 @@ SPELLINGS = {
         pytest.param(
             "\U0001f511+/=",
             id="beyond 16 bits",
-            marks=pytest.mark.xfail(reason="JSON spells such a character as two"),
         ),
     ],
 )
