@@ -106,7 +106,7 @@ def test_one_after_the_other(switch: Switch) -> None:
     """The request that disarms is made when the one that was under way has ended."""
     (switch.client.folder / "krakenws.py").unlink()
     client = """case $* in *=0) echo disarmed >> log; exit ;; esac
-trap '/bin/sleep 0.3; echo ended >> log; exit' TERM
+trap 'kill $!; /bin/sleep 0.3; echo ended >> log; exit' TERM
 echo started
 /bin/sleep 60 & wait"""
     stub(switch.client.folder / "krakenws.py", client)
