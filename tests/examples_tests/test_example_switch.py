@@ -135,7 +135,7 @@ def test_impatient(switch: Switch) -> None:
     os.killpg(process.process.pid, signal.SIGINT)
     switch.client.barrier.wait()
     os.killpg(process.process.pid, signal.SIGINT)
-    os.killpg(process.process.pid, signal.SIGTERM)
+    process.signal(signal.SIGTERM)
     switch.client.barrier.wait()
     assert process.end().status == 0
     assert switch.timeouts() == [60, 0]
