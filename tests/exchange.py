@@ -62,15 +62,15 @@ def make_server(options: argparse.Namespace, authority: Authority) -> Server:
 
 def introduce(options: argparse.Namespace, folder: Path) -> None:
     """Say on stderr what it is, and leave an API key and its secret in the folder."""
-    (folder / "api_key").write_text(API_KEY)
-    (folder / "api_secret").write_text(API_SECRET)
+    (folder / "API_Public_Key").write_text(API_KEY)
+    (folder / "API_Private_Key").write_text(API_SECRET)
     faults = ", ".join(dict(map(parse_fault, options.fault))) or "none"
     print(
         "This is the practice exchange: no real account and no real money."
         f" Seed {options.seed}, faults: {faults}.\n"
         f"{SEALED if options.sealed else PROXIED}\n"
         f"Its token is the first line of {TOKEN_FILE}: copy that file to WS_Token.\n"
-        f"Its API key and secret, for fresh tokens, are in {folder}/api_key and api_secret.",
+        f"Its API key, for fresh tokens, is in API_Public_Key and API_Private_Key in {folder}.",
         file=sys.stderr,
     )
 

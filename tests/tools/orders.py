@@ -1,22 +1,25 @@
 #!/usr/bin/env python3
-"""The README's order recipe, put to the proof: is what it says of an order true? Not a test.
+"""tests/examples/place.py, put to the proof: is what it says of an order true? Not a test.
 
-    python tests/tools/orders.py [--orders 100] [--at-once 10] [--seed 0]
+    python tests/tools/orders.py [--orders 100] [--at-once 10] [--seed 0] [--signals]
 
 places so many orders with it under each fault, market and limit in turn, on one account of the
 practice exchange, compares what it said with the account's own books, and prints a table. It ends
 with 1 where anything was wrong, or not known though no feed had failed.
+
+With --signals one or two signals come at random moments of each order. Then it is also wrong if
+an order is in the books whose userref was not shown.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -32,8 +35,7 @@ from practice.credentials import PRACTICE_TOKEN
 from practice.exchange import Practice
 from practice.server import Server
 
-ROOT = Path(__file__).parents[2]
-RECIPE = re.compile(r"^<!-- order -->\n```bash\n(.*?^}\n)", re.DOTALL | re.MULTILINE)
+PLACE = Path(__file__).parents[1] / "examples" / "place.py"
 FAULTS = (
     "",
     "lost-reply",
@@ -46,7 +48,10 @@ FAULTS = (
 )
 KINDS = ("ordertype=market", "ordertype=limit price=9000")
 LONGEST_DROP = 0.5  # seconds that a connection lives, or fewer
-SAID = ("accepted", "refused", "never sent", "never in effect", "not known")
+SAID = ("accepted", "refused", "never sent", "never in effect", "not known", "nothing")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALLED_FAULTS = ("", "lost-reply", "no-reply", "unavailable")
+LONGEST_DELAY = 1.0  # seconds behind the start or the signal before
 
 
 class Outcome(NamedTuple):
@@ -54,17 +59,22 @@ class Outcome(NamedTuple):
 
     kind: str
     said: str
+    shown: str  # on stderr
     status: int
     order: Order | None
 
     @property
     def word(self) -> str:
         """What was said, in short."""
-        return self.said.partition(":")[0]
+        return self.said.partition(":")[0] or "nothing"
 
     @property
     def right(self) -> bool:
         """Whether it is true; that something is not known says nothing false."""
+        if self.order and f"userref {self.order.userref}, " not in self.shown:
+            return False
+        if self.word == "nothing":  # a signal before place.py has taken the signals over
+            return self.status < 0 and not self.order
         if self.word == "not known":
             return self.status == 3
         if self.order:
@@ -75,38 +85,41 @@ class Outcome(NamedTuple):
 class Proof:
     """Orders on one practice exchange with a fault."""
 
-    def __init__(self, authority: Authority, fault: str, seed: int = 0) -> None:
+    def __init__(
+        self, authority: Authority, fault: str, seed: int = 0, signals: bool = False
+    ) -> None:
         self.random = random.Random(f"{seed} {fault}")
         self.practice = Practice(seed, token=PRACTICE_TOKEN, faults=fault.split())
         self.authority = authority
-        (self.recipe,) = RECIPE.findall((ROOT / "README.md").read_text())
+        self.signals = signals
         self.books: dict[str, Order] = {}  # by volume: each order has one of its own
         self.practice.account.on_order.append(self.book)
         self.folder = Path(tempfile.mkdtemp(dir=authority.bundle.parent))
-        (self.folder / "krakenws.py").symlink_to(ROOT / "krakenws.py")
         (self.folder / "WS_Token").write_text(PRACTICE_TOKEN)
 
     def book(self, order: Order, _: object) -> None:
         """Enter an order into the books."""
         self.books[str(order.volume)] = order
 
-    def place(self, exchange: ScriptedExchange, number: int) -> tuple[str, int]:
-        """Place an order as the README does it, and return what is said and the status."""
+    def place(self, exchange: ScriptedExchange, number: int) -> tuple[str, str, int]:
+        """Place an order; return what is said, what is shown, and the status."""
         if "drop" in self.practice.faults:  # those of the orders under way as well
             self.practice.faults["drop"] = self.random.uniform(0, LONGEST_DROP)
         order = f"pair=XBT/USD type=buy volume={self.volume(number)} {KINDS[number % 2]}"
-        command = ["bash", "-euo", "pipefail", "-c", f"{self.recipe}place {order}"]
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        process = subprocess.run(
-            command,
-            check=False,
+        process = subprocess.Popen(
+            [sys.executable, str(PLACE), *order.split()],
             cwd=self.folder,
-            env={**exchange.environment(), "PATH": path},
+            env=exchange.environment(),
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
         )
-        return process.stdout.strip(), process.returncode
+        delay = 0.0
+        for _ in range(self.random.choice([1, 1, 2]) if self.signals else 0):
+            delay += self.random.uniform(0, LONGEST_DELAY)
+            threading.Timer(delay, process.send_signal, [self.random.choice(SIGNALS)]).start()
+        said, shown = process.communicate()
+        return said.strip(), shown, process.returncode
 
     def volume(self, number: int) -> str:
         """Return an order's volume."""
@@ -147,21 +160,27 @@ def report(fault: str, outcomes: list[Outcome]) -> str:
 
 def main() -> int:
     """Place the orders, and say what was said and what is true."""
-    parser = argparse.ArgumentParser(description="Put the README's order recipe to the proof.")
+    parser = argparse.ArgumentParser(description="Put tests/examples/place.py to the proof.")
     parser.add_argument("--orders", type=int, default=100)
     parser.add_argument("--at-once", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--signals", action="store_true", help="send signals at random moments")
     options = parser.parse_args()
     print("| fault | order |", " | ".join(SAID), "| in the books | wrong |")
     print("|---|---|" + "---:|" * (len(SAID) + 2))
     right = True
     with tempfile.TemporaryDirectory() as folder:
         authority = Authority(Path(folder))
-        for fault in FAULTS:
-            outcomes = Proof(authority, fault, options.seed).run(options.orders, options.at_once)
+        for fault in SIGNALLED_FAULTS if options.signals else FAULTS:
+            proof = Proof(authority, fault, options.seed, options.signals)
+            outcomes = proof.run(options.orders, options.at_once)
             print(report(fault, outcomes), flush=True)
+            for outcome in outcomes:
+                if not outcome.right:
+                    print(outcome, file=sys.stderr)
             right &= all(outcome.right for outcome in outcomes)
-            right &= "drop" in fault or all(outcome.status != 3 for outcome in outcomes)
+            if not options.signals and "drop" not in fault:
+                right &= all(outcome.status != 3 for outcome in outcomes)
     return 0 if right else 1
 
 

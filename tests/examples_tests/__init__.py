@@ -1,0 +1,1 @@
+"""The tests of the programs for users (tests/examples/)."""
