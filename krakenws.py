@@ -334,12 +334,13 @@ class Interruption:
         mode = os.fstat(1).st_mode
         if feed and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
             self.poll.register(1, 0)  # 0: report only that its other end is closed
-        for number in SIGNALS:
-            if number == signal.SIGALRM or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self.handle)
+        signal.signal(signal.SIGALRM, self.handle)
         # An alarm that was set before the start goes on: the earlier of the two ends the run.
         limits = filter(None, (limit, signal.getitimer(signal.ITIMER_REAL)[0]))
         signal.setitimer(signal.ITIMER_REAL, min(limits, default=0.0))
+        for number in SIGNALS:  # behind the alarm, which handle() sets in its own way
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self.handle)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it hides how a command ended
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # a parent's thread may block them
 
