@@ -36,6 +36,13 @@ def judge(order, status, words, real=it.Order.judge):
     order.sure = order.sure if status is None else 0
 it.Order.judge = judge
 """
+# After that, no connection is waited for
+HURRY = """
+def hurry(order, status, words, real=it.Order.judge):
+    real(order, status, words)
+    it.REPLY_SECONDS = 60 if status is None else 0.5
+it.Order.judge = hurry
+"""
 OVER = "it.SURE_SECONDS = 0"  # the deadline is over at once
 AT_ONCE = "it.SILENT_SECONDS = -1"  # the feed fails before it tells anything
 ORDER = ("pair=XBT/USD", "type=buy", "ordertype=limit", "price=9000", "volume=0.01")
@@ -197,7 +204,7 @@ def test_fates_after_the_deadline(
     client: Client, mishap: Mishap, order: tuple[str, ...], said: str, status: int
 ) -> None:
     """What is not there after the deadline is in effect no more, unless it may have been traded."""
-    limits = (*LIMITS, SURE, *(["it.REPLY_SECONDS = 1"] if mishap is shut else []))
+    limits = (*LIMITS, SURE, *([HURRY] if mishap is shut else []))
     with befalling(client.exchange, mishap):
         result = client.run(*order, program=program("place", *limits))
     assert (result.status, shape(result.out)) == (status, f"{said}\n")
