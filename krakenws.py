@@ -7,8 +7,6 @@
 
 The words of the command line become one JSON request, which goes to ws.kraken.com or
 ws-auth.kraken.com and to no other host. Every message that comes back is printed on a line.
-krakenws.py --help lists what can be asked for, and what each exit status means.
-
 The file follows the data, from the table of names to the output. Then main puts it together.
 """
 
@@ -26,6 +24,7 @@ import stat
 import sys
 import threading
 import time
+from binascii import b2a_base64
 from http import HTTPStatus
 from typing import Any, Callable, NamedTuple
 
@@ -34,11 +33,9 @@ __version__ = "1.2.0"
 # https://docs.kraken.com/api/docs/guides/spot-ws-intro
 PUBLIC = "wss://ws.kraken.com/"
 PRIVATE = "wss://ws-auth.kraken.com/"
-
 TOKEN_FILE = "WS_Token"  # noqa: S105 - a name, not a secret
 MASK = b"***"  # what is printed in the token's place
 MOST_TOKENS = 100  # that are masked; within the 15 minutes that a token is valid come fewer
-
 ANSWER_SECONDS = 3.0  # the time limit of ping and requests, connecting included
 IDLE_SECONDS = 30.0  # the exchange sends a heartbeat every second: silence means a dead link
 MOST_SECONDS = 1e6  # eleven days; poll() takes at most 2**31 milliseconds, which is 24 days
@@ -64,15 +61,12 @@ STATUSES = {
 FATE = "The request was sent and its fate is unknown: it may be live, look before sending it again"
 
 STAGES = ("connection", "subscription/request", "messages")  # that fail, in the original's words
-LOST = "Connection to remote host was lost."
-TEXT_FRAME, CLOSE_FRAME, LONG = b"\x81", 8, 126  # RFC 6455, 5.2; LONG: two bytes of length follow
+TEXT_FRAME, CLOSE_FRAME, LONG = 0x81, 8, 126  # RFC 6455, 5.2; LONG: two bytes of length follow
 CHUNK_BYTES = 16384  # that are read at once: a TLS record
-LATE_READS = 64  # after a deadline: enough for what waited while the process was stopped
+LATE_READS = 64  # after a Stop or deadline: enough for what came while the process was stopped
 
 INTEGER = r"-?(0|[1-9][0-9]*)"
 SCALAR = INTEGER + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false"
-XSTOCK = r"([A-Z][A-Z.]*x)(/(?s:.*))"  # TSLAx/USD
-
 SIGNALS = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run politely
 
 
@@ -114,7 +108,6 @@ class Row(NamedTuple):
 
 
 IDS = ("txid", "cl_ord_id")
-
 # Names, parameters and replies: https://docs.kraken.com/api/docs/websocket-v1/ and one page a name.
 # balances is the exception: the original has it, Kraken's reference does not.
 TABLE = {
@@ -136,7 +129,6 @@ TABLE = {
 }
 INTEGERS = {"reqid", "timeout"}  # parameters of every name
 BOOLEANS = {"reduce_only", "margin", "post_only"}  # parameters of requests
-
 ACCEPTED = ("ok", "subscribed")
 ENDING = ("error", "unsubscribed")  # a subscription that was accepted
 REFUSING = ("pingStatus", "subscriptionStatus")  # they name no endpoint, but can refuse a request
@@ -145,23 +137,26 @@ DUPLICATE = "Already subscribed"  # answers a pair that is asked for twice, and 
 # Errors that certainly refuse a request (status 1). After any other, a new one too, its fate is
 # unknown (status 3). From https://docs.kraken.com/api/docs/guides/spot-errors and recordings of v1.
 REFUSALS = (
-    r"EGeneral: ?(Invalid arguments(:.*)?|Permission denied|Temporary lockout|Too many requests)|"
-    r"EService: ?Market in (cancel_only|post_only) mode|Exceeded msg rate|Malformed request|"
+    r"EGeneral: ?(Invalid arguments(:[^:]*)?|Permission denied|Temporary lockout)|"
+    r"EGeneral: ?Too many requests|Exceeded msg rate|Malformed request|"
+    r"EService: ?Market in (cancel_only|post_only) mode|"
     r"E(API|Session): ?(Invalid (key|signature|nonce|token|session)|Rate limit exceeded)|"
-    r"E(Account: ?Invalid permissions(:.*)?|Query: ?Unknown asset pair)|"
+    r"E(Account: ?Invalid permissions(:[^:]*)?|Query: ?Unknown asset pair)|"
     r"EOrder: ?(Cannot open (opposing )?position|Invalid (price|order)|Unknown (order|position)|"
     r"Insufficient (margin|funds)|(Order|Cost) minimum not met|Tick size check failed|"
     r"Margin (allowance exceeded|level too low|position size exceeded)|"
-    r"((Domain )?Rate|(Scheduled )?Orders|Positions) limit exceeded|"
+    r"(Rate|Domain rate|Orders|Scheduled orders|Positions) limit exceeded|"
     r"Reduce only:(Non-PC|No position exists|Position is closed))|"
     r"(Event|Pair)\(s\) not found|Unsupported event|Subscription name invalid|"
-    r"Currency pair not .*|Reqid field must be .*"
+    r"Currency pair not [^:]*|Reqid field must be [^:]*"
 )
-# Errors that may pass, in any case and at any place of a text. After the first an order may be
-# live: a service has failed.
+# Errors that may pass, anywhere in a text. After the first ones, a service's, an order may be live.
 BROKEN = "EService:(?! ?Market in )|EDatabase:|internal error|timeout|currently unavailable"
 LIMITED = "msg rate|rate limit exceeded|too many requests|temporary lockout"
-REJECTED = "--token-command|invalid session|invalid token|temporary lockout"
+# A token was refused. Status 75, EX_TEMPFAIL of sysexits.h, says that Kraken could not be asked.
+REJECTED = (
+    "--token-command (?!ended with status 75)|invalid session|invalid token|temporary lockout"
+)
 
 
 def usage() -> str:
@@ -181,11 +176,7 @@ def epilog() -> str:
     return f"""feeds and endpoints (* needs a token):
 {"".join(names)}
 exit status:
-{"".join(statuses)}
-examples:
-  {sys.argv[0]} book XBT/USD ETH/USD 25
-  {sys.argv[0]} -rq -C 1 ticker XBT/USD
-  {sys.argv[0]} -C 1 addOrder pair=XBT/USD type=buy ordertype=limit price=9000 volume=0.1"""
+{"".join(statuses)}"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -198,10 +189,9 @@ class Parser(argparse.ArgumentParser):
 
 def seconds(text: str) -> float:
     """Return an option's value in seconds, or raise ValueError."""
-    number = float(text)
-    if not 0 <= number <= MOST_SECONDS:  # NaN isn't, either
+    if not 0 <= float(text) <= MOST_SECONDS:  # NaN isn't, either
         raise ValueError
-    return number
+    return float(text)
 
 
 def count(text: str) -> int:
@@ -213,28 +203,21 @@ def count(text: str) -> int:
 
 def build_parser() -> Parser:
     """Return the parser of the command line, and the source of the help."""
-    parser = Parser(
-        prog=sys.argv[0],
-        usage="%(prog)s [options] feed/endpoint [parameters]",
-        description="Command line client for Kraken's spot WebSocket API v1.",
-        epilog=epilog(),
-        # A fixed width: argparse needs 3 ms at every start to find out the terminal's.
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=90),
-        allow_abbrev=False,
-        add_help=False,
-    )
+    parser = Parser(prog=sys.argv[0], allow_abbrev=False, add_help=False)
+    parser.usage = "%(prog)s [options] feed/endpoint [parameters]"
+    parser.description = "Command line client for Kraken's spot WebSocket API v1."
+    parser.epilog = epilog()
+    # A fixed width: argparse needs 3 ms at every start to find out the terminal's.
+    parser.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=90)
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     option = parser.add_argument_group("options; S is in seconds").add_argument
-    option(
-        "-r", "--raw", action="store_true", help="print only the exchange's messages, as they come"
-    )
+    option("-r", "--raw", action="store_true", help="print only the exchange's messages")
     option("-q", "--quiet", action="store_true", help="leave out the messages that all is well")
     option("-C", "--count", metavar="N", type=count, help="stop after N messages of data (never)")
     option("-W", "--max-time", metavar="S", type=seconds, help="stop after S (3; feeds: 0, never)")
     silence = "treat S without a message as a loss; 0: never (%(default)g)"
     option("--idle-timeout", metavar="S", type=seconds, default=IDLE_SECONDS, help=silence)
-    again = "connect again about S after a loss (never)"
-    option("--reconnect", metavar="S", type=seconds, help=again)
+    option("--reconnect", metavar="S", type=seconds, help="connect S after a loss again (never)")
     option("--token-file", metavar="FILE", help=f"read the token from FILE ({TOKEN_FILE})")
     option("--token-command", metavar="CMD", help="read the token from the output of CMD")
     option("-n", "--dry-run", action="store_true", help="print the request and do not send it")
@@ -271,8 +254,8 @@ def parse_options(argv: list[str], options: argparse.Namespace) -> str:
 
 def pair_name(word: str) -> str:
     """Return a pair as the exchange spells it: in capitals, but for the x of an xStock."""
-    xstock = re.fullmatch(XSTOCK, word)
-    return xstock[1] + xstock[2].upper() if xstock else word.upper()
+    stock = re.match("[A-Z][A-Z.]*x(?=/)", word)  # TSLAx/USD
+    return stock[0] + word[stock.end() :].upper() if stock else word.upper()
 
 
 def split_words(row: Row, words: list[str]) -> tuple[list[str], list[str]]:
@@ -292,10 +275,7 @@ def split_words(row: Row, words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def read_parameters(row: Row, words: list[str]) -> dict[str, Any]:
-    """Return the name=value words as a dict, in the order typed, or raise Failure.
-
-    A value is typed by its name, and on a feed also by its looks.
-    """
+    """Return the name=value words as a dict, in the order typed, or raise Failure."""
     parameters: dict[str, Any] = {}
     for word in words:
         name, equals, text = word.partition("=")
@@ -310,6 +290,7 @@ def read_parameters(row: Row, words: list[str]) -> dict[str, Any]:
             raise Failure(f"Parameter {name} must be a whole number")
         if boolean and text not in ("true", "false"):
             raise Failure(f"Parameter {name} must be true or false")
+        # A value is a number or boolean because of its name, and on a feed also by its looks.
         literal = integer or boolean or (row.feed and re.fullmatch(SCALAR, text))
         listed = not row.feed and name in row.lists
         parameters[name] = Literal(text) if literal else text.split(",") if listed else text
@@ -317,21 +298,18 @@ def read_parameters(row: Row, words: list[str]) -> dict[str, Any]:
 
 
 def build_request(name: str, words: list[str], token: str = "") -> dict[str, Any]:
-    """Return the request that NAME and the words behind it ask for, or raise Failure.
-
-    The order of the members is the order on the wire. TOKEN is for the private names.
-    """
+    """Return the request, in the wire's order, that NAME and WORDS ask for, or raise Failure."""
     row = TABLE[name]
     pairs, words = split_words(row, words)
     parameters = read_parameters(row, words)
     credentials = {"token": token} if row.url == PRIVATE else {}
     if not row.feed:
         return {"event": name, **credentials, **parameters}
-    reqid = {"reqid": parameters.pop("reqid")} if "reqid" in parameters else {}
+    reqid = parameters.pop("reqid", None)
     number = {row.number: row.default} if row.number else {}
     subscription = {"name": name, **number, **parameters, **credentials}
-    request = {"event": "subscribe", "subscription": subscription}
-    return {**request, **({"pair": pairs} if pairs else {}), **reqid}
+    request = {"event": "subscribe", "subscription": subscription, "pair": pairs, "reqid": reqid}
+    return {member: value for member, value in request.items() if value}
 
 
 def encode(value: object) -> str:
@@ -344,14 +322,11 @@ def encode(value: object) -> str:
 
 
 class Interruption:
-    """What ends a run early: a signal, or a reader of stdout that has left.
+    """What ends a run early: a signal, or a reader of stdout that has left."""
 
-    It is noted when it comes. It is raised as a Stop only where the client waits, which is in
-    wait() and within "with interruptible:", so that nothing that has arrived is lost.
-    """
-
+    # It is noted when it comes. It is raised as a Stop only where the client waits, which is in
+    # wait() and within "with interruptible:", so that nothing that has arrived is lost.
     stop: Stop | None = None  # the first signal
-    since = 0.0  # when it came, in monotonic seconds
     waiting = False  # for something that any signal cuts short
     writing = False  # a line, which is cut short only when it is stuck
     closing = False  # a connection, which has CLOSE_SECONDS in any case
@@ -366,7 +341,7 @@ class Interruption:
         # An alarm that was set before the start goes on: the earlier of the two ends the run.
         limits = filter(None, (limit, signal.getitimer(signal.ITIMER_REAL)[0]))
         signal.setitimer(signal.ITIMER_REAL, min(limits, default=0.0))
-        for number in SIGNALS:
+        for number in SIGNALS:  # behind the alarm, which handle() sets in its own way
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self.handle)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it hides how a command ended
@@ -374,11 +349,11 @@ class Interruption:
 
     def handle(self, number: int, _frame: object) -> None:
         """Note the first signal; from then on an alarm repeats, which frees a stuck write."""
-        now = time.monotonic()
+        stuck = self.writing and self.stop and number == signal.SIGALRM
         if not self.stop:
-            self.stop, self.since = Stop(number), now
+            self.stop = Stop(number)
             signal.setitimer(signal.ITIMER_REAL, STUCK_SECONDS, STUCK_SECONDS)
-        if self.waiting or (self.writing and now >= self.since + STUCK_SECONDS):
+        if self.waiting or stuck:
             self.waiting = self.writing = False
             raise self.stop
 
@@ -392,20 +367,19 @@ class Interruption:
         self.waiting = False
 
     def wait(self, until: float, number: int = -1, event: int = select.POLLIN) -> bool:
-        """Return whether descriptor NUMBER is ready for EVENT by UNTIL, or raise Stop.
-
-        It waits a second at most: then a signal is seen that came just before poll() began.
-        """
+        """Return whether descriptor NUMBER is ready for EVENT by UNTIL, or raise Stop."""
+        left, ready = 1.0, {}
         if number >= 0:
             self.poll.register(number, event)
-        with self:
-            left = min(max(0.0, until - time.monotonic()), 1.0)
-            ready = {number for number, _ in self.poll.poll(left * 1000)}
+        while left > 0 and number not in ready:
+            left = until - time.monotonic()
+            with self:  # for a second at most: a signal may have come just before poll() began
+                ready = dict(self.poll.poll(max(0.0, min(left, 1.0)) * 1000))
+            if 1 in ready:
+                self.poll.unregister(1)
+                self.handle(signal.SIGPIPE, None)
         if number >= 0:
             self.poll.unregister(number)
-        if 1 in ready:
-            self.poll.unregister(1)
-            self.handle(signal.SIGPIPE, None)
         return number in ready
 
 
@@ -444,62 +418,54 @@ def token_from_command(command: str, limit: float) -> str:
     raise Loss(f"WebSocket authentication token missing (--token-command {problem})")
 
 
-def check_library() -> None:
-    """Import what a connection needs, or raise Failure: no later import can end a feed."""
+def load_library() -> Any:
+    """Return websocket-client, or raise Failure. No later import can end a feed."""
     try:
-        # PyPI's package "websocket" has a WebSocket as well, but no such exception.
-        from websocket import WebSocketTimeoutException, __version__  # noqa: F401
+        import ssl  # noqa: F401 - for later, as what it needs
 
-        old = tuple(map(int, re.findall("[0-9]+", __version__)[:2])) < (1, 8)
-        problem = f"{__version__} is too old" if old else ""
+        import websocket
+        from websocket import WebSocketTimeoutException  # noqa: F401 - PyPI's "websocket" has none
+
+        if tuple(map(int, re.findall("[0-9]+", websocket.__version__)[:2])) >= (1, 8):
+            return websocket
+        problem = f"{websocket.__version__} is too old"
     except Exception as error:  # any file of that name, or of a name that it imports
-        missing = isinstance(error, ModuleNotFoundError) and error.name == "websocket"
-        words = f"can't be imported ({type(error).__name__}: {error})"
-        problem = "is missing" if missing else words
-    if problem:
-        pip = f"{sys.executable or 'python3'} -m pip install 'websocket-client>=1.8'"
-        debian = "on Debian 13, apt install python3-websocket, or pip in a virtual environment"
-        raise Failure(f"websocket-client {problem}: {pip}; {debian}")
+        gone = isinstance(error, ModuleNotFoundError) and error.name == "websocket"
+        problem = "is missing" if gone else f"can't be imported ({type(error).__name__}: {error})"
+    pip = f"{sys.executable or 'python3'} -m pip install 'websocket-client>=1.8'"
+    debian = "on Debian 13, apt install python3-websocket, or pip in a virtual environment"
+    raise Failure(f"websocket-client {problem}: {pip}; {debian}")
 
 
 class Connection:
-    """A WebSocket: websocket-client speaks the protocol, and this object is its socket.
+    """A WebSocket: websocket-client speaks the protocol, and this object is its socket."""
 
-    The client connects by itself, because the library can't be interrupted, and gives up at an
-    address that does not answer. OpenSSL is used in this thread only. The socket never blocks: all
-    waiting is in wait(), and has a deadline. After any Exception the connection is lost.
-    """
+    # The client connects by itself, because the library can't be interrupted, and gives up at an
+    # address that does not answer. OpenSSL is used in this thread only. The socket never blocks:
+    # all waiting is in attempt(), and has a deadline. After any Exception the connection is lost.
+    sock: Any = None
+    late = 0  # reads in a row after a Stop or the deadline
+    data, at = b"", 0  # what was read, and how much of it is used
+    fresh = False  # whether it was read after the request was sent
+    early = False  # whether the latest message began before that
 
-    def __init__(self, limit: float) -> None:
-        """Prepare one for which connecting, and then each message, takes LIMIT seconds at most."""
-        from websocket import WebSocket
-
-        # UTF-8 would be checked in pure Python: receive does it. The locks are for many threads.
-        self.ws: Any = WebSocket(skip_utf8_validation=True, enable_multithread=False)
-        self.sock: Any = None
+    def open(self, url: str, limit: float) -> None:
+        """Connect to URL within LIMIT seconds, which goes for each message as well, or raise."""
+        self.limit, self.deadline = limit, time.monotonic() + limit
         self.gettimeout = lambda: 0.0  # tells the library not to wait by itself
-        self.limit = limit
-        self.settimeout(limit)
-        self.late = 0  # reads in a row after the deadline
-        self.data, self.at = b"", 0  # what was read, and how much of it is used
-        self.before = 0  # how much of it came before the request
-        self.partial = False  # whether the library holds a part of a message
+        self.settimeout = lambda _seconds: None
+        library, host = load_library(), url.split("/")[2]
+        import ssl
 
-    def open(self, url: str) -> None:
-        """Connect, through a proxy where the environment has one, and open URL."""
-        from websocket import DEFAULT_SOCKET_OPTION
-
-        # A private name, for these are the library's own rules for https_proxy and no_proxy.
-        from websocket._url import get_proxy_info
-
-        host = url.split("/")[2]
-        try:
-            proxy, port, credentials = get_proxy_info(host, True)
-        except ValueError:  # its words would show a part of the password
+        self.ssl: Any = ssl
+        # UTF-8 would be checked in pure Python: receive does it. The locks are for many threads.
+        self.ws: Any = library.WebSocket(skip_utf8_validation=True, enable_multithread=False)
+        try:  # a private name, for these are the library's own rules for https_proxy and no_proxy
+            proxy, port, credentials = library._url.get_proxy_info(host, True)
+        except (TypeError, ValueError):  # whose words would show a part of the password
             raise ConnectionError("https_proxy is not of the form http://host:port") from None
-        self.sock = self.dial(proxy or host, (port or 80) if proxy else 443)
-        self.sock.setblocking(False)
-        for option in DEFAULT_SOCKET_OPTION:  # keepalive, which --idle-timeout 0 needs
+        self.dial(proxy or host, (port or 80) if proxy else 443)
+        for option in library.DEFAULT_SOCKET_OPTION:  # keepalive, which --idle-timeout 0 needs
             self.sock.setsockopt(*option)
         if proxy:
             self.tunnel(host, credentials)
@@ -511,46 +477,44 @@ class Connection:
             if status not in (None, 101):  # 1.8 takes a redirect for open; 1.9 tells no status
                 raise ConnectionError(f"HTTP {status}, and redirects are not followed")
 
-    def dial(self, host: str, port: int) -> socket.socket:
-        """Return a TCP connection to the first address of HOST that answers, or raise OSError."""
-        ends: list[Any] = []  # the connection, or why there is none
+    def dial(self, host: str, port: int) -> None:
+        """Connect to the first address of HOST that answers."""
+        ends: list[Any] = []  # the socket, or why there is none
+        over, done = os.pipe()
 
         def call() -> None:
-            patience = PATIENCE_SECONDS
-            while not ends and (left := self.deadline - time.monotonic()) > 0:
-                try:
-                    ends.append(socket.create_connection((host, port), min(patience, left)))
-                except socket.timeout:
-                    patience *= 2
-                except Exception as error:
-                    ends.append(error)
+            try:
+                addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                ends.append(first_to_answer([address for *_, address in addresses], self.deadline))
+            except Exception as error:
+                ends.append(error)
+            os.close(done)
 
         # In a thread, because a name look-up can neither be interrupted nor limited in time.
-        thread = threading.Thread(target=call, daemon=True)
-        thread.start()
-        while thread.is_alive() and time.monotonic() < self.deadline:
-            with interruptible:
-                thread.join(min(self.limit, 0.25))  # a signal that comes just before doesn't end it
-        end = ends[0] if ends else ConnectionError(f"no connection within {self.limit:g} seconds")
-        if isinstance(end, Exception):
-            raise end
-        return end  # type: ignore[no-any-return]
+        threading.Thread(target=call, daemon=True).start()
+        try:
+            interruptible.wait(self.deadline, over)
+        finally:
+            os.close(over)
+        if not ends or is_silence(ends[0]):
+            raise ConnectionError(f"no connection within {self.limit:g} seconds")
+        if isinstance(ends[0], Exception):
+            raise ends[0]
+        self.sock = ends[0]
+        self.sock.setblocking(False)
 
     def tunnel(self, host: str, credentials: tuple[str, str] | None) -> None:
         """Have the proxy connect to HOST; CREDENTIALS are a name and a password."""
-        from base64 import b64encode
-
         request = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n"
         if credentials:
-            encoded = b64encode(":".join(filter(None, credentials)).encode()).decode()
-            request += f"Proxy-Authorization: Basic {encoded}\r\n"
+            secret = os.fsencode(":".join(filter(None, credentials)))
+            encoded = b2a_base64(secret, newline=False)
+            request += f"Proxy-Authorization: Basic {encoded.decode()}\r\n"
         self.sock.sendall(f"{request}\r\n".encode())  # for which a new socket has room
         answer = b""
         while not answer.endswith((b"\n\n", b"\n\r\n")) and len(answer) < CHUNK_BYTES:
-            byte = self.attempt(self.sock.recv, 1)  # what is behind the answer belongs to TLS
-            if not byte:
-                raise ConnectionError(LOST)
-            answer += byte
+            self.fill(1)  # what is behind the answer belongs to TLS
+            answer += self.recv(1)
         status = re.match(rb"HTTP/\S+ +(\d+)", answer)
         if not status or status[1] != b"200":  # its other words may repeat the password
             words = status[1].decode() if status else "none"
@@ -558,53 +522,41 @@ class Connection:
 
     def secure(self, host: str) -> None:
         """Begin TLS. The certificate must be HOST's, and from an authority that is trusted."""
-        import ssl
-
         bundle = os.environ.get("WEBSOCKET_CLIENT_CA_BUNDLE", "")
-        file, folder = os.path.isfile(bundle), os.path.isdir(bundle)
-        context = ssl.create_default_context(
-            cafile=bundle if file else None, capath=bundle if folder else None
-        )
+        file = bundle if os.path.isfile(bundle) else None
+        folder = bundle if os.path.isdir(bundle) else None
+        context = self.ssl.create_default_context(cafile=file, capath=folder)
         # Python 3.13 is stricter than websocket-client, and refuses some companies' authorities.
-        context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+        context.verify_flags = self.ssl.VERIFY_X509_TRUSTED_FIRST
         self.sock = context.wrap_socket(self.sock, False, False, server_hostname=host)
         self.attempt(self.sock.do_handshake)
 
-    def wait(self, event: int) -> None:
-        """Wait until the socket may be ready for EVENT, or raise ConnectionError at the deadline.
-
-        What is there at the deadline is still read, because the process may have been stopped.
-        That has a limit, because it may be a flood.
-        """
-        ready = interruptible.wait(self.deadline, self.sock.fileno(), event)
-        self.late = self.late + 1 if time.monotonic() >= self.deadline else 0
-        if self.late and (not ready or self.late > LATE_READS):
-            words = "nothing received for" if self.ws.connected else "no connection within"
-            raise ConnectionError(f"{words} {self.limit:g} seconds")
-
     def attempt(self, operation: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what an operation of the socket returns once it can be done."""
-        import ssl
-
+        """Return what an operation of the socket returns, or raise Stop or ConnectionError."""
+        # After a Stop and after the deadline, what has arrived is still read. It may be the answer
+        # to an order. It may also be a flood, and so the number of such reads is limited.
         while True:
-            try:
-                return operation(*arguments)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                event = select.POLLIN
-            except ssl.SSLWantWriteError:
-                event = select.POLLOUT
-            self.wait(event)
+            stopped = interruptible.stop and not interruptible.closing
+            over = stopped or time.monotonic() >= self.deadline
+            self.late = self.late + 1 if over else 0
+            if self.late <= LATE_READS:
+                try:
+                    return operation(*arguments)
+                except self.ssl.SSLWantWriteError:
+                    event = select.POLLOUT
+                except (BlockingIOError, self.ssl.SSLWantReadError):
+                    event = select.POLLIN
+            if over:
+                words = "nothing received for" if self.ws.connected else "no connection within"
+                with interruptible:  # raises the Stop if there is one
+                    raise ConnectionError(f"{words} {self.limit:g} seconds")
+            with contextlib.suppress(Stop):  # what has arrived together with it is read first
+                interruptible.wait(self.deadline, self.sock.fileno(), event)
 
-    def settimeout(self, limit: float) -> None:
-        """Set the deadline to LIMIT seconds from now, as the library does when it closes."""
-        self.deadline = time.monotonic() + limit
-
-    def send(self, data: Any) -> int:
-        """Send all of DATA. A failure is left to the next read: a reply may stand before it."""
-        rest = data.encode() if isinstance(data, str) else data
+    def send(self, data: bytes) -> int:
+        """Send DATA. A failure is left to the next read, because a reply may stand before it."""
         with contextlib.suppress(OSError):
-            while rest:
-                rest = rest[self.attempt(self.sock.send, rest) :]
+            return int(self.attempt(self.sock.send, data))
         return len(data)
 
     def recv(self, size: int) -> bytes:
@@ -615,61 +567,78 @@ class Connection:
         self.at += len(chunk)
         return chunk
 
-    def fill(self) -> None:
+    def fill(self, size: int = CHUNK_BYTES) -> None:
         """Read into the buffer, all of which has been used."""
-        if not self.sock.pending():  # what OpenSSL has read already, poll() doesn't see
-            self.wait(select.POLLIN)
-        self.data, self.at, self.before = self.attempt(self.sock.recv, CHUNK_BYTES), 0, 0
+        self.data, self.at = self.attempt(self.sock.recv, size), 0
+        self.fresh = True
         if not self.data:
-            raise ConnectionError(LOST)
+            raise ConnectionError("Connection to remote host was lost.")
 
     def read_ahead(self) -> None:
         """Read what has arrived: it came before the request, and can't be an answer to it."""
-        import ssl
-
-        with contextlib.suppress(ssl.SSLWantReadError):
+        chunks = [self.data[self.at :]]
+        with contextlib.suppress(self.ssl.SSLWantReadError):
             for _ in range(LATE_READS):
-                self.data, self.at = self.data[self.at :] + self.sock.recv(CHUNK_BYTES), 0
-        self.before = len(self.data)
+                chunks.append(self.sock.recv(CHUNK_BYTES))
+        self.data, self.at, self.fresh = b"".join(chunks), 0, False
 
     def receive(self) -> bytes:
-        """Return the next message, or raise what prevents it.
-
-        It is usually a whole and unmasked frame in the buffer. The library, which is slower, takes
-        all others.
-        """
-        self.settimeout(self.limit)
-        if self.at == len(self.data) and not self.partial:
-            self.fill()
-        head, end = self.data[self.at : self.at + 4], 0
-        if head[:1] == TEXT_FRAME and head[3:] and head[1] <= LONG and not self.partial:
-            start, size = (4, head[2] << 8 | head[3]) if head[1] == LONG else (2, head[1])
-            end = self.at + start + size
-        if 0 < end <= len(self.data):
-            message = self.data[self.at + start : end]
-            self.at = end
-        else:
-            self.partial = True
-            opcode, message = self.ws.recv_data()
-            self.partial = False
-            if opcode == CLOSE_FRAME:
-                code = int.from_bytes(message[:2], "big") if message else "closed without a code"
-                raise ConnectionError(f"{code} {message[2:].decode(errors='replace')}")
+        """Return the next message, or raise what prevents it."""
+        self.deadline = time.monotonic() + self.limit
+        message, usual = None, True
+        while message is None:
+            if self.at == len(self.data):
+                self.fill()
+            self.early = not self.fresh
+            data, at, end = self.data, self.at, 0
+            # It is usually a whole and unmasked frame in the buffer. The library takes all others.
+            if usual and len(data) >= at + 4 and data[at] == TEXT_FRAME and data[at + 1] <= LONG:
+                size, at = data[at + 1], at + 2
+                if size == LONG:
+                    size, at = data[at] << 8 | data[at + 1], at + 2
+                end = at + size
+            if 0 < end <= len(data):
+                message, self.at = data[at:end], end
+            else:
+                usual, (opcode, data) = False, self.ws.recv_data(control_frame=True)
+                if opcode == CLOSE_FRAME:
+                    code = int.from_bytes(data[:2], "big") if data else "closed without a code"
+                    raise ConnectionError(f"{code} {data[2:].decode(errors='replace')}")
+                message = data if opcode < CLOSE_FRAME else None  # else it is a ping or a pong
         if not message.isascii():
             message.decode()  # checks its UTF-8, as the protocol demands
-        return bytes(message)
+        return message
 
     def close(self) -> None:
-        """Close the socket."""
-        if self.sock:
-            self.sock.close()
-
-    def hang_up(self) -> None:
-        """Close the connection as the protocol has it, within CLOSE_SECONDS."""
+        """Close the connection, within CLOSE_SECONDS; the library, too, calls this."""
+        self.deadline, self.late = time.monotonic() + CLOSE_SECONDS, 0
         interruptible.closing = True
-        self.ws.close(timeout=CLOSE_SECONDS)  # it raises nothing
-        self.close()
+        if self.sock:
+            self.ws.close(timeout=CLOSE_SECONDS)  # raises nothing, and does nothing a second time
+            self.sock.close()
         interruptible.closing = False
+
+
+def first_to_answer(addresses: list[Any], deadline: float) -> socket.socket:
+    """Return a connection to the first of ADDRESSES that answers by DEADLINE, or raise OSError."""
+    error: OSError = socket.timeout()
+    patience = PATIENCE_SECONDS
+    while addresses and time.monotonic() < deadline:
+        for address in list(addresses):
+            left = max(0.01, min(patience, deadline - time.monotonic()))
+            try:
+                return socket.create_connection(address[:2], left)
+            except OSError as problem:
+                error = problem
+                if not is_silence(error):
+                    addresses.remove(address)
+        patience *= 2  # for those that are silent
+    raise error
+
+
+def is_silence(error: object) -> bool:
+    """Return whether an address has not answered in time: the system's own limit has a number."""
+    return isinstance(error, socket.timeout) and not error.errno
 
 
 def reason(error: Exception) -> str:
@@ -691,18 +660,23 @@ class Outcome:
         self.answer = "subscriptionStatus" if self.row.feed else f"{name}Status"
         self.reqid = str(request.get("reqid", ""))
         self.due = sum(len(request.get(member, ())) for member in self.row.each) or 1
+        self.asked = False  # whether the request was sent
+        self.heard = 0  # the greeting, and the messages after the request
         self.accepted = 0
+        self.complete = False  # whether every reply that is due has come
         self.errors: list[str] = []  # what refused it
+        self.vague = False  # whether an error does not certainly refuse a request
+        self.contradicted = False  # whether a reply too many denies another
         self.live: set[str] = set()  # the pairs subscribed to; "" on a private feed
         self.ended: list[str] = []  # what ended a subscription that was accepted
 
     def note(self, event: dict[str, Any]) -> str:
         """Take in an event that came after the request. Return which subscription it ends."""
-        kind = event.get("event", "error" if "Error" in event else None)
+        texts = [event[name] for name in ("errorMessage", "Error", "error") if name in event]
+        kind = event.get("event") or ("error" if texts else None)  # a rate limit has no event
         kind, status = ("pingStatus", "ok") if kind == "pong" else (kind, event.get("status"))
-        words, reqid = event.get("errorMessage", event.get("Error")), event.get("reqid")
-        text = words if isinstance(words, str) else json.dumps(words)
-        pair, mine = str(event.get("pair", "")), kind == self.answer
+        text = texts[0] if texts and isinstance(texts[0], str) else json.dumps((texts or [None])[0])
+        pair, reqid, mine = str(event.get("pair", "")), event.get("reqid"), kind == self.answer
         ended = self.live & {pair} if pair else set(self.live)
         if self.reqid and reqid is not None and str(reqid) != self.reqid:
             pass  # it answers another request; the errors of the exchange's parser have no reqid
@@ -718,25 +692,13 @@ class Outcome:
             pass  # the answer stands
         elif kind == "error" or (status == "error" and (mine or kind in REFUSING)):
             self.errors.append(text)
+            self.vague |= not re.fullmatch(REFUSALS, text) or bool(re.search(BROKEN, text, re.I))
             if not mine or (self.row.feed and not pair):
                 self.due = 0  # it goes for the whole request
+        replies = self.accepted + len(self.errors)
+        self.complete = replies >= self.due
+        self.contradicted = bool(self.accepted and self.errors) and replies > self.due
         return ""
-
-    @property
-    def complete(self) -> bool:
-        """Whether every reply that is due has come."""
-        return self.accepted + len(self.errors) >= self.due
-
-    @property
-    def certain(self) -> bool:
-        """Whether it is known what became of the request."""
-        contradicted = self.accepted and self.errors and self.accepted + len(self.errors) > self.due
-        return not contradicted and all(map(is_refusal, self.errors))
-
-
-def is_refusal(text: str) -> bool:
-    """Return whether an error certainly refuses a request."""
-    return bool(re.fullmatch(REFUSALS, text) and not re.search(BROKEN, text, re.IGNORECASE))
 
 
 class Output:
@@ -745,13 +707,18 @@ class Output:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.secrets: dict[bytes, re.Pattern[bytes]] = {}  # the tokens, and how JSON may spell them
+        self.masked: list[bytes] = []  # they, too, but the longest first: one may begin another
         self.lost = sys.stdout is None  # whether stdout takes no more
 
     def hide(self, token: str) -> None:
         r"""Mask TOKEN from now on; JSON can spell + as \u002B, / as \/, and so on."""
-        spellings = (rf"(?:\\?{re.escape(char)}|(?i:\\u{ord(char):04x}))" for char in token)
-        kept = list(self.secrets.items())[-MOST_TOKENS:]
-        self.secrets = dict([*kept, (token.encode(), re.compile("".join(spellings).encode()))])
+        spellings = []
+        for char in token:
+            escape = json.dumps(char)[1:-1] if char > "~" else rf"\u{ord(char):04x}"
+            spellings.append(rf"(?:\\?{re.escape(char)}|(?i:{re.escape(escape)}))")
+        pattern = re.compile("".join(spellings).encode())
+        self.secrets = dict([*list(self.secrets.items())[-MOST_TOKENS:], (token.encode(), pattern)])
+        self.masked = sorted(self.secrets, key=len, reverse=True)
 
     def message(self, message: bytes) -> None:
         """Print what the exchange sent."""
@@ -759,18 +726,17 @@ class Output:
 
     def say(self, sentence: str, aside: bool = False) -> None:
         """Write a sentence to stdout, or to stderr: ASIDE, with --raw, or once stdout is lost."""
-        line = sentence.encode("utf-8", "backslashreplace")
-        with contextlib.suppress(Failure, Stop):
-            if not (self.lost or self.options.raw or aside):
-                return self.write(line)
-        with contextlib.suppress(Failure, Stop):
-            if sys.stderr is not None:  # else 2 may be the number of something else
-                self.write(line, 2)
-        return None
+        aside = aside or self.lost or self.options.raw
+        try:
+            if not aside or sys.stderr is not None:  # else 2 may be the number of something else
+                self.write(sentence.encode("utf-8", "backslashreplace"), 2 if aside else 1)
+        except (Failure, Stop):
+            if not aside:
+                self.say(sentence, aside=True)
 
     def write(self, line: bytes, descriptor: int = 1) -> None:
         """Write a line, now; raise Stop where its reader has left, Failure where it can't be."""
-        for token in sorted(self.secrets, key=len, reverse=True):  # one may begin another
+        for token in self.masked:
             line = line.replace(token, MASK)
             if b"\\" in line:
                 line = self.secrets[token].sub(MASK, line)
@@ -786,9 +752,9 @@ class Output:
             self.lost = self.lost or descriptor == 1
             if isinstance(error, (BrokenPipeError, ConnectionResetError)):
                 raise Stop(signal.SIGPIPE) from None
-            stuck = ", while its reader was stuck: the last line is cut or missing"
-            words = f"{error}{stuck if isinstance(error, Stop) else ''}"
-            raise Failure(f"stdout can't be written ({words})") from None
+            stuck = isinstance(error, Stop)
+            words = ", while its reader was stuck: the last line is cut or missing" if stuck else ""
+            raise Failure(f"stdout can't be written ({error}{words})") from None
         finally:
             interruptible.writing = False
 
@@ -802,8 +768,7 @@ def main(argv: list[str] | None = None) -> int:
     except (Exception, Stop) as error:
         end = error
     status = run.status(end)
-    sentence = run.sentence(end, status)
-    if sentence:
+    if sentence := run.sentence(end, status):
         run.output.say(sentence)
     for number in SIGNALS:  # while the interpreter exits, where it would reset them to deadly
         signal.signal(number, signal.SIG_IGN)
@@ -820,10 +785,7 @@ class Run:
         self.data = 0  # messages of a feed
         self.live = False  # whether a subscription was ever accepted
         self.token_losses = 0  # in a row
-        # Of the latest connection:
-        self.outcome = Outcome("ping", {})
-        self.asked = False  # whether the request was sent
-        self.heard = 0  # the greeting, and the messages after the request
+        self.outcome = Outcome("ping", {})  # of the latest connection
 
     def perform(self, argv: list[str]) -> None:
         """Do what the command line asks for, or raise what cuts it short."""
@@ -831,12 +793,12 @@ class Run:
         text = parse_options(argv, options)
         if self.output.lost:  # nothing may be sent whose answer can't be shown
             raise Failure("stdout is closed")
+        self.row = TABLE.get(options.words[0], self.row)
+        if options.dry_run and not text:
+            text = encode(self.prepare())
         if text:
             return self.output.write(text.encode())
-        self.row = TABLE[options.words[0]]
-        if options.dry_run:
-            return self.output.write(encode(self.prepare()).encode())
-        limit = 0 if self.row.feed else ANSWER_SECONDS
+        limit = 0.0 if self.row.feed else ANSWER_SECONDS
         limit = limit if options.max_time is None else options.max_time
         interruptible.install(limit, self.row.feed)
         return self.stay_connected()
@@ -854,58 +816,43 @@ class Run:
         """Converse, and with --reconnect begin again after each loss."""
         delay = None
         request: dict[str, Any] | None = self.prepare()
-        check_library()
         while True:
             begin = time.monotonic()
             try:
                 return self.converse(request or self.prepare())  # later with a fresh token
-            except Loss as error:
+            except Loss as loss:
                 if self.options.reconnect is None:
                     raise
-                loss = error
+                delay = next_delay(self.options.reconnect, delay, time.monotonic() - begin)
+                # By a factor from 0.8 to 1.2, lest all clients come back at once.
+                self.pause(loss, delay * (0.8 + os.urandom(1)[0] / 637.5))
             request = None
-            delay = next_delay(self.options.reconnect, delay, time.monotonic() - begin)
-            # By a factor from 0.8 to 1.2, lest all clients come back at once.
-            self.pause(loss, delay * (0.8 + os.urandom(1)[0] / 637.5))
 
     def pause(self, loss: Loss, wait: float) -> None:
         """Say what was lost and when the next attempt comes, WAIT seconds from now, and wait."""
         advice = ""
-        if self.options.token_command is not None and re.search(REJECTED, str(loss), re.IGNORECASE):
-            self.token_losses += 1
-            if self.token_losses >= LOCKOUT_TRIES:
-                wait = LOCKOUT_SECONDS
-                advice = f", at {clock(wait)}, for a lockout lasts as long as somebody keeps trying"
+        rejected = self.options.token_command is not None and re.search(REJECTED, str(loss), re.I)
+        self.token_losses = self.token_losses + 1 if rejected else 0
+        if self.token_losses >= LOCKOUT_TRIES:
+            wait = LOCKOUT_SECONDS
+            advice = f", at {clock(wait)}, for a lockout lasts as long as somebody keeps trying"
         line = f"{clock()} {loss}\nConnecting again in {wait:.1f} seconds{advice}"
         if self.options.raw:
             self.output.say(line)
         else:  # what can't be written ends the run: nobody reads what would come
             self.output.write(line.encode("utf-8", "backslashreplace"))
-        until = time.monotonic() + wait
-        while time.monotonic() < until:
-            interruptible.wait(until)
+        interruptible.wait(time.monotonic() + wait)
 
     def converse(self, request: dict[str, Any]) -> None:
         """Connect, send the request and print what comes, until --count is reached, or raise."""
         self.outcome = Outcome(self.options.words[0], request)
-        self.asked, self.heard = False, 0
-        connection = Connection(self.options.idle_timeout)
         try:
-            connection.open(self.row.url)
-            self.talk(connection, encode(request))
-        except Stop:
-            interruptible.closing = True
-            connection.limit = 0  # what has arrived may still decide the status
-            with contextlib.suppress(ConnectionError):
-                while self.asked and not self.outcome.complete:
-                    self.take(connection.receive(), answer=True)
-            raise
-        except Failure:
-            raise
+            with contextlib.closing(Connection()) as connection:
+                connection.open(self.row.url, self.options.idle_timeout)
+                self.talk(connection, encode(request))
         except Exception as error:
-            raise Loss(self.failed(reason(error))) from None
-        finally:
-            connection.hang_up()
+            end = error if isinstance(error, Failure) else Loss(self.failed(reason(error)))
+            raise end from None
 
     def talk(self, connection: Connection, request: str) -> None:
         """Take the greeting, send the request, and take what comes until --count is reached."""
@@ -914,17 +861,19 @@ class Run:
             self.output.write(f"Client -> WebSocket: {request}".encode())
         connection.read_ahead()
         with interruptible:  # raises what was noted, so that nothing is sent
-            self.asked = True
+            self.outcome.asked = True
         connection.ws.send(request)
         goal = self.options.count
         while not (goal and (self.data >= goal if self.row.feed else self.outcome.complete)):
+            if interruptible.stop and self.outcome.complete:  # what has arrived decides nothing
+                raise interruptible.stop
             message = connection.receive()
             if message.startswith(b"["):
                 self.output.message(message)
                 self.data += 1
-                self.heard += 1
+                self.outcome.heard += 1
             else:
-                self.take(message, answer=connection.at > connection.before)
+                self.take(message, answer=not connection.early)
 
     def take(self, message: bytes, answer: bool = False) -> None:
         """Print an event, unless --quiet leaves it out, and take in what it answers, or raise."""
@@ -933,10 +882,10 @@ class Run:
             event = json.loads(message) if message.lstrip().startswith(b"{") else event
         kind, status = event.get("event"), event.get("status")
         well = kind == "heartbeat" or (kind == "subscriptionStatus" and status in ACCEPTED)
-        well = well or (not self.heard and (kind, status) == ("systemStatus", "online"))
+        well = well or (not self.outcome.heard and (kind, status) == ("systemStatus", "online"))
         if not (well and self.options.quiet):
             self.output.message(message)
-        self.heard += answer or not self.heard
+        self.outcome.heard += answer or not self.outcome.heard
         ended = self.outcome.note(event) if answer else ""
         if answer and self.row.feed:
             self.check_feed(ended)
@@ -948,7 +897,7 @@ class Run:
             self.live, self.token_losses = True, 0
         words = "; ".join(dict.fromkeys([*outcome.errors, *outcome.ended]))
         later = [BROKEN, *[LIMITED] * self.live, *[REJECTED] * (self.live and command)]
-        passing = re.search("|".join(later), words, re.IGNORECASE)
+        passing = re.search("|".join(later), words, re.I)
         if outcome.live and not (passing and self.options.reconnect is not None):
             if ended:
                 self.output.say(f"{clock()} Subscription ended: {ended}", aside=True)
@@ -956,25 +905,22 @@ class Run:
             end = Loss if passing or outcome.ended else Failure
             raise end(self.failed(words, 2 if outcome.ended else 1))
 
-    @property
-    def answered(self) -> bool:
-        """Whether the answer to a request is complete."""
-        return self.asked and not self.row.feed and self.outcome.complete
-
     def failed(self, words: object, stage: int = 2) -> str:
         """Return the original's sentence for what failed, at a stage that was reached."""
-        return f"WebSocket {STAGES[min(stage, self.heard)]} failed ({words})"
+        return f"WebSocket {STAGES[min(stage, self.outcome.heard)]} failed ({words})"
 
     def status(self, end: BaseException | None) -> int:
         """Return the exit status of a run that END has ended: the rows of the README's table."""
         stop = end.args[0] if isinstance(end, Stop) else None
-        if self.answered and (self.outcome.certain or not self.row.trading):
-            return FAILED if self.outcome.errors else DONE
-        if self.asked and self.row.trading:
+        row, outcome = self.row, self.outcome
+        unclear = row.trading and (outcome.vague or outcome.contradicted)
+        if outcome.complete and not row.feed and not unclear:
+            return FAILED if outcome.errors else DONE
+        if outcome.asked and row.trading:
             return UNKNOWN
-        if stop == signal.SIGALRM and self.options.count and not self.row.trading:
+        if stop == signal.SIGALRM and self.options.count and not row.trading:
             return TIMED_OUT
-        if end is None or (self.row.feed and (stop == signal.SIGPIPE or (stop and self.live))):
+        if end is None or (row.feed and (stop == signal.SIGPIPE or (stop and self.live))):
             return DONE
         return FAILED
 
@@ -984,10 +930,10 @@ class Run:
         if isinstance(end, Stop) and end.args[0] == signal.SIGPIPE:
             words = ""
         if status == UNKNOWN:
-            if self.answered and not all(map(is_refusal, self.outcome.errors)):
+            if self.outcome.complete and self.outcome.vague:
                 words = self.failed("; ".join(dict.fromkeys(self.outcome.errors)), 1)
             return f"{words}\n{FATE}".strip()
-        if self.answered:
+        if self.outcome.complete and not self.row.feed:
             return words if self.output.lost else ""
         return "" if status == DONE or (status == TIMED_OUT and self.live) else words
 

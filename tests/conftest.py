@@ -6,11 +6,13 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import pytest
@@ -44,6 +46,7 @@ MISSING = [program for program in PROGRAMS if not shutil.which(program)]
 settings.register_profile("default", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=300, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
 
 # A shell makes what a script starts with & ignore SIGINT, and nohup makes it ignore SIGHUP. Each
 # client would inherit that; a handler isn't inherited, and this one keeps what nohup is for.
@@ -99,6 +102,20 @@ class Process:
         self.process.send_signal(number)
         return self
 
+    def freeze(self) -> Process:
+        """Stop the process as Ctrl-Z does, and return once it stands still."""
+        self.signal(signal.SIGSTOP)
+        assert os.WIFSTOPPED(os.waitpid(self.process.pid, os.WUNTRACED)[1])
+        return self
+
+    def thaw(self) -> Process:
+        """Let the process go on."""
+        return self.signal(signal.SIGCONT)
+
+    def count(self, kind: str) -> int:
+        """Return how many threads ("task") or descriptors ("fd") the process has, on Linux."""
+        return len(os.listdir(f"/proc/{self.process.pid}/{kind}"))
+
     def end(self) -> Result:
         """Wait for the end, and return what has not been read yet."""
         try:
@@ -123,12 +140,14 @@ class Client:
         self.environment: dict[str, str] = exchange.environment()
         self.processes: list[Process] = []
         self.barrier = threading.Barrier(2, timeout=PATIENCE)  # for the test and its script
+        self.started: SimpleQueue[Process] = SimpleQueue()  # for a script that needs its client
 
     def start(self, *argv: str, program: Sequence[str] | None = None, **options: Any) -> Process:
         """Start krakenws.py, or another PROGRAM, with these words."""
         command = [*(program or (sys.executable, str(self.script))), *argv]
         process = Process(command, **{"cwd": self.folder, "env": self.environment, **options})
         self.processes.append(process)
+        self.started.put(process)
         return process
 
     def copy_script(self) -> Path:
@@ -149,6 +168,16 @@ class Client:
         )
         self.environment["PYTHONPATH"] = str(self.folder)
 
+    def resolve(self, *addresses: Any, before: str = "") -> None:
+        """Let every name have these addresses, in this order, or the exchange's."""
+        found = [
+            (socket.AF_INET.value, socket.SOCK_STREAM.value, socket.IPPROTO_TCP, "", address)
+            for address in addresses or [self.exchange.server_address]
+        ]
+        real = "def getaddrinfo(host, *rest, real=socket.getaddrinfo, **named):\n"
+        number = "    if host[:1].isdigit(): return real(host, *rest, **named)\n"
+        self.patch(f"{before}\n{real}{number}    return {found!r}")
+
     def time_out(self, *argv: str, say: Sequence[str] = (), **options: Any) -> Result:
         """Run krakenws.py until it has dealt with what the exchange says; then its alarm rings.
 
@@ -163,6 +192,12 @@ class Client:
         process = self.start(*argv, "-W0", **options)
         self.barrier.wait()
         return process.signal(signal.SIGALRM).end()
+
+    def running(self) -> Process:
+        """Return the process, to a script that may be quicker than the test that started it."""
+        process = self.started.get(timeout=PATIENCE)
+        self.started.put(process)
+        return process
 
     def run(self, *argv: str, **options: Any) -> Result:
         """Run krakenws.py to its end."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from collections.abc import Iterator
 
 import krakenws
 from client.scripted import GREETING
@@ -76,3 +78,15 @@ def hang(sock: socket.socket) -> None:
     """Say nothing until the client goes."""
     while sock.recv(65536):
         pass
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[tuple[str, int]]:
+    """Yield an address that answers no packet: the queue of those who call is full."""
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for filling in (first, second):
+            filling.setblocking(False)
+            filling.connect_ex(full.getsockname())
+        yield full.getsockname()

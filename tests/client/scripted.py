@@ -2,7 +2,8 @@
 
 A script is a function of a Peer that says what the exchange does. Like the practice exchange
 (practice/) this one is found behind a CONNECT proxy, under the real host names; in place of a
-script there may be the practice exchange itself.
+script there may be the practice exchange itself. A client that begins with TLS has found the
+exchange without the proxy, at the same address.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from practice.common import HOSTS, REST_HOST, compact
 from practice.server import Server
 
 CHUNK = 65536
+HANDSHAKE = b"\x16"  # with which TLS begins
 GREETING = (
     '{"event":"systemStatus","version":"1.9.6","status":"online",'
     '"connectionID":14463420050456470503,"upcoming_maintenance":[],"emergency":[]}'
@@ -167,6 +169,7 @@ class ScriptedExchange(socketserver.ThreadingTCPServer):
         self.refusals: Iterator[Refusal] = iter(())  # each answers one handshake
         self.faults: dict[str, Callable[[socket.socket], None]] = {}  # at "proxy", "tls", "http"
         self.dialled: list[str] = []
+        self.proxied: list[str] = []  # the requests to the proxy
         self.received: list[str] = []
         self.closed: SimpleQueue[int] = SimpleQueue()
         self.errors: list[Exception] = []
@@ -195,7 +198,7 @@ class ScriptedExchange(socketserver.ThreadingTCPServer):
     def converse(self, sock: socket.socket) -> None:
         """Lead a client through the proxy, TLS and HTTP to the script."""
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        host = self.tunnel(sock)
+        host = "" if sock.recv(1, socket.MSG_PEEK) == HANDSHAKE else self.tunnel(sock)
         self.misbehave("tls", sock)
         with self.context.wrap_socket(sock, server_side=True) as tls:
             self.misbehave("http", tls)
@@ -245,6 +248,7 @@ class ScriptedExchange(socketserver.ThreadingTCPServer):
             if not byte:
                 raise Gone
             request += byte
+        self.proxied.append(request.decode())
         method, address = request.split()[:2]
         host, _, port = address.decode().partition(":")
         self.dialled.append(address.decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 
 import pytest
@@ -15,7 +16,7 @@ from client.common import (
     hang,
     request_failed,
 )
-from client.scripted import HEARTBEAT, answer
+from client.scripted import HEARTBEAT, Peer, answer
 from conftest import PATIENCE, TOKEN, Client
 
 
@@ -78,3 +79,45 @@ def test_ctrl_c_with_a_count(client: Client) -> None:
     process = client.start("ticker", "XBT/USD", "-C5")
     process.read_until(SUBSCRIBED)
     assert process.signal(signal.SIGINT).end() == (0, "", "")
+
+
+@pytest.mark.parametrize("argv", [[], ["-W", "1000"]], ids=["alone", "the shorter one"])
+def test_inherited_alarm(client: Client, argv: list[str]) -> None:
+    """An alarm that the parent set counts on, as perl -e 'alarm shift; exec @ARGV' has it."""
+    client.exchange.script = answer(SUBSCRIBED)
+    argv = ["ticker", "XBT/USD", "-rq", "-C9", *argv]
+    result = client.run(*argv, preexec_fn=lambda: signal.alarm(3))
+    assert result == (124, "", "")
+
+
+@pytest.mark.parametrize("argv", [["-W", "1000"], []], ids=["feed", "order"])
+def test_inherited_timer(client: Client, argv: list[str]) -> None:
+    """So does a timer, and of the two limits the shorter one ends the run: here the parent's."""
+
+    def then(peer: Peer) -> None:
+        client.barrier.wait()
+        peer.wait()
+
+    client.exchange.script = answer(then=then)
+    request = ["ticker", "XBT/USD"] if argv else ["addOrder", "-W", "1000"]
+    limit = functools.partial(signal.setitimer, signal.ITIMER_REAL, 3.5)
+    process = client.start(*request, *argv, "-rqC1", preexec_fn=limit)
+    client.barrier.wait()
+    status = 124 if argv else 3
+    assert process.end() == (status, "", request_failed(TIMED_OUT) + (FATE if status == 3 else ""))
+
+
+def test_longer_inherited_alarm(client: Client) -> None:
+    """Here the shorter one is the client's own, of an option or of the request."""
+    client.exchange.script = answer()
+    long = functools.partial(signal.alarm, 1000)
+    assert client.run("ticker", "XBT/USD", "-C9", "-W0.2", preexec_fn=long).status == 124
+    assert client.run("addOrder", "-C9", "-W0.2", preexec_fn=long).status in (1, 3)
+    assert client.run("ping", "-C9", preexec_fn=long).status == 124
+
+
+def test_ignored_alarm(client: Client) -> None:
+    """A parent that ignores SIGALRM takes no limit away."""
+    client.exchange.script = answer(SUBSCRIBED)
+    ignore = functools.partial(signal.signal, signal.SIGALRM, signal.SIG_IGN)
+    assert client.run("ticker", "XBT/USD", "-C9", "-W0.2", preexec_fn=ignore).status == 124

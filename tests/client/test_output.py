@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import select
 import signal
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from client.common import ACCEPTED, DATA, FATE, SUBSCRIBED
-from client.scripted import HEARTBEAT, Peer, answer
-from conftest import Client
+from client.common import ACCEPTED, DATA, FATE, PONG, SUBSCRIBED, hang, silence
+from client.scripted import HEARTBEAT, Peer, Refusal, answer
+from conftest import PATIENCE, Client
 
 
 def test_head(client: Client) -> None:
@@ -23,22 +28,193 @@ def test_head(client: Client) -> None:
     assert process.end() == (0, "", "")
 
 
-def test_head_before_the_reply(client: Client) -> None:
-    """A reader that goes before the subscription is answered has what it wanted."""
+def quiet(client: Client, peer: Peer) -> None:
+    """Let the reader leave a feed that says no more."""
 
-    def script(peer: Peer) -> None:
-        peer.greet()
+    def leave(peer: Peer) -> None:
+        peer.sync()
         client.barrier.wait()
-        peer.receive()
-        peer.send(SUBSCRIBED)
-        peer.wait()
 
-    client.exchange.script = script
-    process = client.start("ticker", "XBT/USD")
-    process.read_until("Client ->")
-    process.stop_reading()
+    answer(SUBSCRIBED, HEARTBEAT, then=leave)(peer)
+
+
+def unanswered(client: Client, peer: Peer) -> None:
+    """Let the reader leave while the subscription is unanswered."""
+
+    def leave(peer: Peer) -> None:
+        peer.sync()
+        client.barrier.wait()
+
+    answer(then=leave)(peer)
+
+
+def ungreeted(client: Client, peer: Peer) -> None:
+    """Let the reader leave before the greeting."""
     client.barrier.wait()
-    assert process.end() == (0, "", "")
+    peer.wait()
+
+
+def pipe() -> tuple[Any, Any]:
+    """Return both ends of a pipe."""
+    reading, writing = os.pipe()
+    return open(reading, "rb", 0), open(writing, "wb", 0)
+
+
+both_kinds = pytest.mark.parametrize("kind", [pipe, socket.socketpair], ids=["pipe", "socket"])
+
+
+@both_kinds
+@pytest.mark.parametrize("script", [quiet, unanswered, ungreeted])
+def test_reader_leaves(
+    client: Client,
+    script: Callable[[Client, Peer], None],
+    kind: Callable[[], tuple[Any, Any]],
+) -> None:
+    """A reader that leaves ends a feed at once, also if there is nothing to write."""
+    client.exchange.script = functools.partial(script, client)
+    ours, its = kind()
+    with ours, its:
+        process = client.start("ticker", "XBT/USD", "-rq", "--idle-timeout", "0", stdout=its)
+        its.close()
+        client.barrier.wait()
+        ours.close()
+        assert process.end() == (0, "", "")
+
+
+@both_kinds
+@pytest.mark.parametrize("stage", ["proxy", "tls", "http"])
+def test_reader_leaves_while_connecting(
+    client: Client, stage: str, kind: Callable[[], tuple[Any, Any]]
+) -> None:
+    """While a handshake is awaited, too."""
+
+    def stall(sock: socket.socket) -> None:
+        client.barrier.wait()
+        hang(sock)
+
+    client.exchange.faults[stage] = stall
+    ours, its = kind()
+    with ours, its:
+        process = client.start("ticker", "XBT/USD", "-rq", "--idle-timeout", "0", stdout=its)
+        its.close()
+        client.barrier.wait()
+        ours.close()
+        assert process.end() == (0, "", "")
+
+
+@pytest.mark.parametrize("hangs", [True, False], ids=["look-up", "address"])
+def test_reader_leaves_before_a_connection(client: Client, hangs: bool) -> None:
+    """While the name is looked up, or the address doesn't answer, too."""
+    with silence() as address:
+        found = (socket.AF_INET.value, socket.SOCK_STREAM.value, 0, "", address)
+        client.patch(
+            "import os\ndef getaddrinfo(*_, **__):\n"
+            "    os.write(2, b'looking\\n')\n"
+            f"    {'time.sleep(1000)' if hangs else f'return [{found}]'}"
+        )
+        process = client.start("ticker", "XBT/USD", "--idle-timeout", "0")
+        assert process.process.stderr
+        assert process.process.stderr.readline() == b"looking\n"
+        process.stop_reading()
+        status, out, err = process.end()
+    assert (status, out, err.replace("looking\n", "")) == (0, "", "")
+
+
+@both_kinds
+def test_reader_leaves_between_attempts(
+    client: Client, kind: Callable[[], tuple[Any, Any]]
+) -> None:
+    """While the next attempt is awaited, too."""
+    client.exchange.refusals = iter([Refusal(503)])
+    ours, its = kind()
+    with ours, its:
+        process = client.start("ticker", "XBT/USD", "-rq", "--reconnect", "1000", stdout=its)
+        its.close()
+        assert process.process.stderr
+        assert b"503" in process.process.stderr.readline()
+        assert b"Connecting again" in process.process.stderr.readline()
+        ours.close()
+        assert process.end() == (0, "", "")
+
+
+@both_kinds
+def test_reader_leaves_unread(client: Client, kind: Callable[[], tuple[Any, Any]]) -> None:
+    """A reader that leaves lines unread has left like another."""
+    client.exchange.script = answer(SUBSCRIBED, *[DATA] * 10_000)
+    ours, its = kind()
+    with ours, its:
+        process = client.start("ticker", "XBT/USD", "-rq", stdout=its)
+        its.close()
+        assert select.select([ours], [], [], PATIENCE)[0]
+        ours.close()
+        assert process.end() == (0, "", "")
+
+
+def test_order_and_reset(client: Client) -> None:
+    """A reader behind TCP that leaves lines unread resets: it has left, as behind a pipe."""
+
+    def then(peer: Peer) -> None:
+        client.barrier.wait()
+        client.barrier.wait()
+        peer.send(ACCEPTED)
+
+    client.exchange.script = answer(then=then)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        its = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    with ours, its:
+        process = client.start("addOrder", "-W0", stdout=its)
+        its.close()
+        client.barrier.wait()  # both lines before the reply are written
+        ours.close()
+        client.barrier.wait()
+        assert process.end() == (3, "", FATE)
+
+
+def test_stdin_is_the_same_socket(client: Client) -> None:
+    """A reader that only sends no more, as a socket can, hasn't left."""
+
+    def then(peer: Peer) -> None:
+        client.barrier.wait()
+        peer.sync()
+        peer.send(DATA)
+
+    client.exchange.script = answer(SUBSCRIBED, then=then)
+    ours, its = socket.socketpair()
+    with ours, its:
+        process = client.start("ticker", "XBT/USD", "-rqC1", stdin=its, stdout=its)
+        its.close()
+        ours.shutdown(socket.SHUT_WR)
+        client.barrier.wait()
+        assert ours.makefile().read() == f"{DATA}\n"
+        assert process.end() == (0, "", "")
+
+
+@both_kinds
+@pytest.mark.parametrize("name", ["addOrder", "ping"])
+def test_no_request_is_cut_short(
+    client: Client, name: str, kind: Callable[[], tuple[Any, Any]]
+) -> None:
+    """A reader that leaves doesn't end a request: its reply is awaited."""
+    waited = []
+
+    def then(peer: Peer) -> None:
+        client.barrier.wait()
+        for _ in range(3):
+            peer.sync()
+        waited.append(True)
+        peer.send({"addOrder": ACCEPTED, "ping": PONG}[name])
+
+    client.exchange.script = answer(then=then)
+    ours, its = kind()
+    with ours, its:
+        process = client.start(name, "-rq", "-W0", stdout=its)
+        its.close()
+        ours.close()
+        client.barrier.wait()
+        status, _, err = process.end()
+    assert waited == [True]
+    assert (status, err) == ((3, FATE) if name == "addOrder" else (1, ""))
 
 
 def test_order_and_head(client: Client) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 import signal
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 
@@ -24,8 +25,10 @@ from client.common import (
     sent,
 )
 from client.scripted import Peer, Refusal, answer
-from conftest import TOKEN, Client
+from conftest import PATIENCE, TOKEN, Client
 from krakenws import STEADY_SECONDS, next_delay
+
+UNSUBSCRIBED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"unsubscribed"}'
 
 
 def scripts(client: Client, *scripts: Callable[[Peer], None]) -> None:
@@ -104,6 +107,179 @@ def test_service_broken(client: Client) -> None:
     assert lines(err)[0] == "Z " + request_failed("EService:Unavailable").rstrip()
 
 
+def refused(words: str, pair: str = "XBT/USD") -> str:
+    """Return a refusal of a pair, or of all if PAIR is empty."""
+    return json.dumps(
+        {"errorMessage": words, "event": "subscriptionStatus", "status": "error"}
+        | ({"pair": pair} if pair else {})
+    )
+
+
+BOTH = [SUBSCRIBED, SUBSCRIBED.replace("XBT", "ETH")]
+LIMITS = [
+    pytest.param('{"Error":"Exceeded msg rate"}', "Exceeded msg rate", id="without an event"),
+    pytest.param(
+        '{"errorMessage":"Exceeded msg rate","event":"error"}', "Exceeded msg rate", id="an error"
+    ),
+    *[
+        pytest.param(refused(words), words, id=words)
+        for words in (
+            "Exceeded msg rate",
+            "EGeneral:Too many requests",
+            "EGeneral:Temporary lockout",
+            "EAPI:Rate limit exceeded",
+            "exceeded MSG RATE",
+            "Sorry: EGeneral: too many requests, wait",
+        )
+    ],
+]
+BROKEN = [
+    pytest.param(refused(words), words, id=words)
+    for words in (
+        "EService:Unavailable",
+        "EService: Busy",
+        "eservice:timeout",
+        "EGeneral:Internal error:7",
+        "EGeneral:internal error",
+        "Sorry, EService:Unavailable",
+    )
+]
+
+
+FORMS = [*LIMITS[:3], BROKEN[0]]  # one of each
+
+
+@pytest.mark.parametrize(("reply", "words"), LIMITS)
+def test_limited_at_first(client: Client, reply: str, words: str) -> None:
+    """A limit that is met before a subscription was ever accepted ends the run."""
+    client.exchange.script = answer(reply)
+    result = client.run("ticker", "XBT/USD", "-rq", "--reconnect", "0")
+    assert result == (1, f"{reply}\n", request_failed(words))
+
+
+@pytest.mark.parametrize(("reply", "words"), [*LIMITS, *BROKEN])
+def test_passes_later(client: Client, reply: str, words: str) -> None:
+    """After a subscription was accepted once, an error that passes is a loss like another."""
+    scripts(client, closing(SUBSCRIBED, DATA), answer(reply), answer(SUBSCRIBED, DATA))
+    status, out, err = client.run("ticker", "XBT/USD", "-rqC2", "--reconnect", "0")
+    assert (status, out) == (0, f"{DATA}\n{reply}\n{DATA}\n")
+    assert lines(err)[2:] == ["Z " + request_failed(words).rstrip(), "Connecting again in "]
+
+
+@pytest.mark.parametrize(("reply", "words"), BROKEN)
+def test_broken_at_first(client: Client, reply: str, words: str) -> None:
+    """An error of a service is a loss even before a subscription was accepted."""
+    scripts(client, answer(reply), answer(SUBSCRIBED, DATA))
+    status, out, err = client.run("ticker", "XBT/USD", "-rqC1", "--reconnect", "0")
+    assert (status, out) == (0, f"{reply}\n{DATA}\n")
+    assert lines(err) == ["Z " + request_failed(words).rstrip(), "Connecting again in "]
+
+
+@pytest.mark.parametrize(("reply", "words"), FORMS)
+def test_without_reconnect(client: Client, reply: str, words: str) -> None:
+    """Without --reconnect nothing is waited for."""
+    client.exchange.script = answer(reply)
+    result = client.run("ticker", "XBT/USD", "-rq")
+    assert result == (1, f"{reply}\n", request_failed(words))
+
+
+@pytest.mark.parametrize(("reply", "words"), FORMS)
+@pytest.mark.parametrize("first", [True, False], ids=["behind the other", "before the other"])
+def test_one_pair_of_two(client: Client, first: bool, reply: str, words: str) -> None:
+    """Where one of two pairs meets what passes, both are subscribed to again."""
+    replies = [BOTH[1], reply] if first else [reply, BOTH[1]]
+    scripts(client, closing(*BOTH, DATA), answer(*replies), answer(*BOTH, DATA))
+    argv = ["ticker", "XBT/USD", "ETH/USD", "-rqC2", "--reconnect", "0"]
+    status, out, err = client.run(*argv)
+    assert (status, out) == (0, f"{DATA}\n{reply}\n{DATA}\n")
+    lost = [line for line in lines(err) if line.startswith("Z")]
+    assert len(lost) == 2
+    assert lost[1].endswith(f" failed ({words})")
+
+
+@pytest.mark.parametrize(("reply", "words"), FORMS)
+def test_one_pair_of_two_at_first(client: Client, reply: str, words: str) -> None:
+    """One pair that was accepted is enough to wait for the other."""
+    scripts(client, answer(BOTH[1], reply), answer(*BOTH, DATA))
+    status, out, err = client.run("ticker", "XBT/USD", "ETH/USD", "-rqC1", "--reconnect", "0")
+    assert (status, out) == (0, f"{reply}\n{DATA}\n")
+    assert lines(err)[0].endswith(f" failed ({words})")
+
+
+@pytest.mark.parametrize(("reply", "words"), FORMS)
+def test_one_pair_of_two_without_reconnect(client: Client, reply: str, words: str) -> None:
+    """Without --reconnect the other pair goes on."""
+    client.exchange.script = answer(BOTH[1], reply, DATA)
+    result = client.run("ticker", "XBT/USD", "ETH/USD", "-rqC1")
+    assert words in reply
+    assert result == (0, f"{reply}\n{DATA}\n", "")
+
+
+def test_one_pair_of_two_for_good(client: Client) -> None:
+    """A pair that isn't supported doesn't keep the other from going on."""
+    first = closing(*BOTH, DATA)
+    scripts(client, first, answer(refused("Currency pair not supported"), BOTH[1], DATA))
+    argv = ["ticker", "XBT/USD", "ETH/USD", "-rqC2", "--reconnect", "0"]
+    assert client.run(*argv).status == 0
+    assert len(client.exchange.received) == 2
+
+
+def test_for_good_and_for_a_while(client: Client) -> None:
+    """Where one pair isn't supported and the other meets a limit, it is tried again."""
+    replies = [refused("Currency pair not supported"), refused("Exceeded msg rate", "ETH/USD")]
+    scripts(client, closing(*BOTH, DATA), answer(*replies), answer(replies[0], BOTH[1], DATA))
+    argv = ["ticker", "XBT/USD", "ETH/USD", "-rqC2", "--reconnect", "0"]
+    status, _, err = client.run(*argv)
+    assert status == 0
+    words = "Currency pair not supported; Exceeded msg rate"
+    assert lines(err)[2] == "Z " + request_failed(words).rstrip()
+
+
+@pytest.mark.parametrize(
+    ("replies", "words"),
+    [
+        pytest.param([UNSUBSCRIBED], "XBT/USD: unsubscribed", id="unsubscribed"),
+        pytest.param([refused("Something new")], "XBT/USD: Something new", id="an error"),
+        pytest.param([refused("EService:Busy", "")], "EService:Busy", id="a service, for all"),
+        pytest.param([refused("Exceeded msg rate")], "XBT/USD: Exceeded msg rate", id="a limit"),
+    ],
+)
+def test_ended(client: Client, replies: list[str], words: str) -> None:
+    """A subscription that the exchange ends, the only one, is a loss."""
+    scripts(client, answer(SUBSCRIBED, DATA, *replies), answer(SUBSCRIBED, DATA))
+    status, out, err = client.run("ticker", "XBT/USD", "-rqC2", "--reconnect", "0")
+    assert (status, out) == (0, "".join(f"{line}\n" for line in (DATA, *replies, DATA)))
+    assert lines(err) == ["Z " + messages_failed(words).rstrip(), "Connecting again in "]
+
+
+@pytest.mark.parametrize(
+    ("event", "connections"),
+    [
+        pytest.param(UNSUBSCRIBED, 1, id="unsubscribed: the other goes on"),
+        pytest.param(refused("Something new"), 1, id="an error: the other goes on"),
+        pytest.param(refused("EService:Busy"), 2, id="a service: both begin again"),
+        pytest.param(refused("Exceeded msg rate"), 2, id="a limit: both begin again"),
+    ],
+)
+def test_ended_in_part(client: Client, event: str, connections: int) -> None:
+    """Where one of two ends, it is fetched back if what ended it passes."""
+    scripts(client, answer(*BOTH, DATA, event, *[DATA] * (2 - connections)), answer(*BOTH, DATA))
+    argv = ["ticker", "XBT/USD", "ETH/USD", "-rqC2", "--reconnect", "0"]
+    status, _, err = client.run(*argv)
+    assert (status, len(client.exchange.received)) == (0, connections)
+    assert err.count("Subscription ended: XBT/USD") == 2 - connections
+
+
+def test_limited_again_and_again(client: Client) -> None:
+    """The waits grow as after any other loss: no more than 47 connections in ten minutes."""
+    scripts(client, closing(SUBSCRIBED, DATA), *[answer('{"Error":"Exceeded msg rate"}')] * 2)
+    process = client.start("ticker", "XBT/USD", "--reconnect", "0.01")
+    waits = [float(process.read_until("Connecting again").split()[-2]) for _ in range(2)]
+    assert waits[0] <= 0.1
+    assert 0.8 <= waits[1] <= 1.2
+    assert process.signal(signal.SIGTERM).end() == (0, "", "")
+
+
 def test_dead(client: Client) -> None:
     """A dead connection is a lost one."""
     scripts(client, answer(SUBSCRIBED, DATA), answer(SUBSCRIBED, DATA))
@@ -139,6 +315,244 @@ def test_fresh_token(client: Client) -> None:
     ]
     tokens = [json.loads(text)["subscription"]["token"] for text in client.exchange.received]
     assert tokens == [TOKEN, f"{TOKEN}2"]
+
+
+PRIVATE = '{"channelName":"openOrders","event":"subscriptionStatus","status":"subscribed"}'
+REJECTED = refused("ESession:Invalid session", "")
+COUNTED = f'echo run >> runs; echo "{TOKEN}$(grep -c . runs)"'  # another token at each run
+
+
+def tokens(client: Client) -> list[str]:
+    """Return the tokens that the exchange received."""
+    return [json.loads(text)["subscription"]["token"] for text in client.exchange.received]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ESession:Invalid session",
+        "EAPI:Invalid token",
+        "esession: invalid SESSION",
+        "Invalid token",
+    ],
+)
+def test_token_rejected(client: Client, words: str) -> None:
+    """A token that a command can replace is a loss when it is rejected at a reconnect."""
+    rejected = refused(words, "")
+    scripts(client, closing(PRIVATE, DATA), answer(rejected), answer(PRIVATE, DATA))
+    argv = ["openOrders", "-rqC2", "--reconnect", "0", "--token-command", COUNTED]
+    status, out, err = client.run(*argv)
+    assert (status, out) == (0, f"{DATA}\n{rejected}\n{DATA}\n")
+    assert lines(err)[2] == "Z " + request_failed(words).rstrip()
+    assert tokens(client) == [f"{TOKEN}{number}" for number in (1, 2, 3)]
+
+
+def test_token_rejected_at_first(client: Client) -> None:
+    """A token that is rejected before any subscription was accepted ends the run."""
+    scripts(client, answer(REJECTED), answer(PRIVATE, DATA))
+    argv = ["openOrders", "-rqC1", "--reconnect", "0", "--token-command", COUNTED]
+    words = request_failed("ESession:Invalid session")
+    assert client.run(*argv) == (1, f"{REJECTED}\n", words)
+
+
+@pytest.mark.parametrize("options", [[], ["--token-file", "WS_Token"]], ids=["default", "option"])
+def test_token_of_a_file_rejected(client: Client, options: list[str]) -> None:
+    """A token of a file that is rejected at a reconnect ends the run: nothing brings another."""
+    scripts(client, closing(PRIVATE, DATA), answer(REJECTED))
+    status, out, err = client.run("openOrders", "-rqC2", "--reconnect", "0", *options)
+    assert (status, out) == (1, f"{DATA}\n{REJECTED}\n")
+    assert lines(err)[2:] == [request_failed("ESession:Invalid session").rstrip()]
+
+
+def test_session_ended(client: Client) -> None:
+    """A session that ends while its subscription lives is a loss; with a file the next tells."""
+    scripts(client, answer(PRIVATE, DATA, REJECTED), answer(REJECTED))
+    status, _, err = client.run("openOrders", "-rqC2", "--reconnect", "0")
+    why = "ESession:Invalid session"
+    assert (status, lines(err)) == (
+        1,
+        [
+            "Z " + messages_failed(why).rstrip(),
+            "Connecting again in ",
+            request_failed(why).rstrip(),
+        ],
+    )
+
+
+def test_earlier_tokens(client: Client) -> None:
+    """The tokens of earlier connections are masked too, in every spelling."""
+    spelled = TOKEN.replace("/", r"\u002F").replace("=", r"\u003d")
+    echo = f'[["{TOKEN}1","{TOKEN}2","{TOKEN}3","{spelled}1","{spelled}2"],"openOrders"]'
+    scripts(client, *[closing(PRIVATE)] * 2, answer(PRIVATE, echo))
+    argv = ["openOrders", "-rqC1", "--reconnect", "0", "--token-command", COUNTED]
+    shown = '[["***","***","***","***","***"],"openOrders"]\n'
+    assert client.run(*argv)[:2] == (0, shown)
+
+
+def test_a_token_that_begins_another(client: Client) -> None:
+    """Of a token that begins another, nothing of the longer one is left over."""
+    command = f'echo run >> runs; echo "{TOKEN}$(grep -c . runs | tr 123 -A-)" | tr -d -'
+    echo = f'["{TOKEN}A","{TOKEN}",0]'
+    scripts(client, *[closing(PRIVATE)] * 2, answer(PRIVATE, echo))
+    argv = ["openOrders", "-rqC1", "--reconnect", "0", "--token-command", command]
+    assert client.run(*argv)[:2] == (0, '["***","***",0]\n')
+    assert tokens(client) == [TOKEN, f"{TOKEN}A", TOKEN]
+
+
+LOCKOUT = (
+    r"Connecting again in 960\.0 seconds, at \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ, "
+    r"for a lockout lasts as long as somebody keeps trying"
+)
+
+
+def command(pattern: str) -> str:
+    """Return a token command that works at each y of PATTERN, fails at each n, and then works."""
+    return (
+        f'echo run >> runs; case "$(echo {pattern} | cut -c "$(grep -c . runs)")" in '
+        f'n) exit 7;; *) echo "{TOKEN}";; esac'
+    )
+
+
+def private(client: Client, token_command: str, *scripts_: Callable[[Peer], None]) -> list[str]:
+    """Run a private feed until it waits for the lockout's end; return what it said."""
+    scripts(client, *scripts_)
+    argv = ["openOrders", "-q", "--reconnect", "0", "--token-command", token_command]
+    process = client.start(*argv)
+    out: list[str] = []
+    waits = 0
+    while waits < 4 and "960" not in "".join(out):  # a loss, and three of the token
+        out += process.read_until("Connecting again").splitlines()
+        waits += 1
+    assert process.signal(signal.SIGTERM).end() == (0, "", "")
+    assert re.fullmatch(LOCKOUT, out[-1])
+    assert waits == 4
+    return out
+
+
+def runs(client: Client) -> int:
+    """Return how often the token command was run."""
+    return len((client.folder / "runs").read_text().split())
+
+
+def test_three_failures(client: Client) -> None:
+    """After three failures in a row the token command is left alone for 16 minutes, said once."""
+    out = private(client, command("ynnn"), closing(PRIVATE))
+    assert runs(client) == 4
+    assert [line for line in out if "960" in line] == out[-1:]
+    said = "WebSocket authentication token missing (--token-command ended with status 7)"
+    assert [line for line in lines("\n".join(out)) if "missing" in line] == [f"Z {said}"] * 3
+    now, then = (datetime.fromisoformat(re.findall(r"\S+T\S+(?=Z)", line)[0]) for line in out[-2:])
+    assert abs((then - now).total_seconds() - 960) < PATIENCE
+
+
+def test_three_rejections(client: Client) -> None:
+    """A token that is rejected three times in a row counts like a command that failed."""
+    private(client, COUNTED, closing(PRIVATE), *[answer(REJECTED)] * 3)
+    assert len(client.exchange.received) == runs(client) == 4
+
+
+def test_failures_and_rejections(client: Client) -> None:
+    """Failures and rejections are counted together."""
+    private(client, command("ynyn"), closing(PRIVATE), answer(REJECTED))
+    assert (len(client.exchange.received), runs(client)) == (2, 4)
+
+
+@pytest.mark.parametrize("words", ["EGeneral:Temporary lockout", "egeneral: temporary LOCKOUT"])
+def test_lockouts(client: Client, words: str) -> None:
+    """A lockout that the exchange reports counts as well."""
+    private(client, COUNTED, closing(PRIVATE), *[answer(refused(words, ""))] * 3)
+    assert runs(client) == 4
+
+
+def hurry(client: Client) -> None:
+    """Let the client's clock run a thousand times as fast: it waits no longer than a second."""
+    client.patch(
+        "getaddrinfo, clock = socket.getaddrinfo, time.monotonic\n"
+        "time.monotonic = lambda: 1000 * clock()"
+    )
+
+
+@pytest.mark.parametrize(("pattern", "lockouts"), [("ynnny", 1), ("ynnnny", 2)])
+def test_after_a_lockout(client: Client, pattern: str, lockouts: int) -> None:
+    """After 16 minutes the command is run again, and 16 minutes after each further failure."""
+    hurry(client)
+    scripts(client, closing(PRIVATE, DATA), answer(PRIVATE, DATA))
+    argv = ["openOrders", "-rqC2", "--reconnect", "0", "--idle-timeout", "0"]
+    status, out, err = client.run(*argv, "--token-command", command(pattern))
+    assert (status, out, runs(client)) == (0, f"{DATA}\n{DATA}\n", len(pattern))
+    assert len(re.findall(LOCKOUT, err)) == lockouts
+
+
+def accept_and_close(peer: Peer) -> None:
+    """Accept a subscription, and lose the connection."""
+    closing(PRIVATE)(peer)
+
+
+def greet_and_close(peer: Peer) -> None:
+    """Lose the connection before there is a subscription."""
+    peer.greet()
+    peer.receive()
+    peer.close(1001, "bye")
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        pytest.param(accept_and_close, id="and its token was accepted"),
+        pytest.param(
+            greet_and_close,
+            id="and its token was not tried",
+        ),
+    ],
+)
+def test_a_success_between(client: Client, between: Callable[[Peer], None]) -> None:
+    """Failures are in a row only where the command has not succeeded between them."""
+    hurry(client)
+    scripts(client, closing(PRIVATE), between, answer(PRIVATE, DATA))
+    argv = ["openOrders", "-rqC1", "--reconnect", "0", "--idle-timeout", "0"]
+    status, _, err = client.run(*argv, "--token-command", command("ynynny"))
+    assert (status, runs(client), "lockout" in err) == (0, 6, False)
+
+
+def test_file_missing_again_and_again(client: Client) -> None:
+    """A token file that is missing locks nobody out: it is looked for as after any loss."""
+    hurry(client)
+
+    def script(peer: Peer) -> None:
+        (client.folder / "WS_Token").unlink()
+        closing(PRIVATE, DATA)(peer)
+
+    client.exchange.script = script
+    process = client.start(
+        "openOrders", "--reconnect", "0", "--idle-timeout", "0", "--token-file", "WS_Token"
+    )
+    said = [process.read_until("Connecting again") for _ in range(5)]
+    assert "token missing (WS_Token)" in said[-1]
+    assert "960" not in "".join(said)
+    client.exchange.script = answer(PRIVATE, "[1]")
+    (client.folder / "WS_Token").write_text(TOKEN)
+    process.read_until("[1]")
+    assert process.signal(signal.SIGTERM).end() == (0, "", "")
+
+
+def test_kraken_could_not_be_asked(client: Client) -> None:
+    """A token command that ends with 75 could not ask Kraken: that leads to no lockout."""
+    hurry(client)
+    client.exchange.script = closing(PRIVATE, DATA)
+    (client.folder / "status").write_text("0")
+    token_command = f'echo "{TOKEN}"; exit "$(cat status)"'
+    process = client.start(
+        "openOrders", "--reconnect", "0", "--idle-timeout", "0", "--token-command", token_command
+    )
+    process.read_until(DATA)
+    (client.folder / "status").write_text("75")
+    process.read_until("ended with status 75")
+    said = [process.read_until("Connecting again") for _ in range(5)]
+    assert "960" not in "".join(said)
+    client.exchange.script = answer(PRIVATE, "[1]")
+    (client.folder / "status").write_text("0")
+    process.read_until("[1]")
+    assert process.signal(signal.SIGTERM).end() == (0, "", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,8 +12,11 @@ from websockets.frames import Opcode
 
 from client.common import (
     ACCEPTED,
+    CANCELLED,
     DATA,
+    ERROR,
     FATE,
+    PONG,
     SUBSCRIBED,
     TIMED_OUT,
     connection_failed,
@@ -23,8 +26,12 @@ from client.common import (
     request_failed,
 )
 from client.scripted import HEARTBEAT, Peer, answer, frame
-from conftest import PATIENCE, Client
+from conftest import PATIENCE, Client, Result
 from tools.stops import stop_orders
+
+SUBSCRIBED_TO_ORDERS = (
+    '{"channelName":"openOrders","event":"subscriptionStatus","status":"subscribed"}'
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -177,3 +184,158 @@ def test_twice(client: Client) -> None:
     process.read_until(SUBSCRIBED)
     process.signal(signal.SIGINT).signal(signal.SIGINT)
     assert process.end() == (0, "", "")
+
+
+def stopped_while_frozen(client: Client, number: signal.Signals, *argv: str, last: bytes) -> Result:
+    """Run an order that stands still while its reply comes, and then a signal."""
+
+    def then(peer: Peer) -> None:
+        client.barrier.wait()
+        client.barrier.wait()
+        peer.sock.sendall(last)
+        client.barrier.wait()
+
+    client.exchange.script = answer(then=then)
+    process = client.start(*argv, "-rq")
+    client.barrier.wait()
+    process.freeze()
+    client.barrier.wait()
+    client.barrier.wait()
+    return process.signal(number).thaw().end()
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM], ids=str
+)
+@pytest.mark.parametrize(
+    ("name", "reply", "status"),
+    [
+        pytest.param("addOrder", ACCEPTED, 0, id="accepted"),
+        pytest.param("addOrder", ERROR, 1, id="refused"),
+        pytest.param("ping", PONG, 0, id="pong"),
+        pytest.param("openOrders", SUBSCRIBED_TO_ORDERS, 0, id="subscribed"),
+    ],
+)
+def test_reply_has_arrived(
+    client: Client, number: signal.Signals, name: str, reply: str, status: int
+) -> None:
+    """A reply that had arrived when the signal came decides the status, and is shown."""
+    noise = frame(HEARTBEAT) * 20 + frame(b"", Opcode.PING)
+    result = stopped_while_frozen(client, number, name, "-W0", last=noise + frame(reply))
+    out = "" if name == "openOrders" else f"{reply}\n"
+    assert result == (status, out, "")
+
+
+def test_reply_in_parts(client: Client) -> None:
+    """It may also have come in fragments, and be larger than what is read at once."""
+    large = ACCEPTED[:-1] + f',"x":"{"x" * 50_000}"}}'
+    parts = frame(large[:9], fin=False) + frame(b"", Opcode.PING)
+    parts += frame(large[9:], Opcode.CONT)
+    result = stopped_while_frozen(client, signal.SIGTERM, "addOrder", "-W0", last=parts)
+    assert result == (0, f"{large}\n", "")
+
+
+def test_half_a_reply(client: Client) -> None:
+    """A reply of which only a part has arrived isn't waited for."""
+    last = frame(ACCEPTED)[:-1]
+    result = stopped_while_frozen(client, signal.SIGTERM, "addOrder", "-W0", last=last)
+    assert result == (3, "", request_failed("stopped by SIGTERM") + FATE)
+
+
+def test_second_reply_is_missing(client: Client) -> None:
+    """One of two replies has arrived: it is shown, and the fate of the other is unknown."""
+    argv = ["cancelOrder", "txid=A,B", "-W0"]
+    result = stopped_while_frozen(client, signal.SIGTERM, *argv, last=frame(CANCELLED))
+    assert result == (3, f"{CANCELLED}\n", messages_failed("stopped by SIGTERM") + FATE)
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "out"),
+    [
+        pytest.param(frame(ACCEPTED), 0, f"{ACCEPTED}\n", id="a reply"),
+        pytest.param(frame(b"", Opcode.PING) + frame(ACCEPTED), 0, f"{ACCEPTED}\n", id="a ping"),
+        pytest.param(
+            frame(b"", Opcode.PING) * 9 + frame(HEARTBEAT) + frame(ERROR),
+            1,
+            f"{ERROR}\n",
+            id="pings, and a refusal",
+        ),
+        pytest.param(
+            (frame(b"", Opcode.PING) + frame(HEARTBEAT)) * 2000 + frame(ACCEPTED),
+            0,
+            f"{ACCEPTED}\n",
+            id="pings, and more than is read at once",
+        ),
+    ],
+)
+def test_reply_before_a_reset(client: Client, last: bytes, status: int, out: str) -> None:
+    """A reply counts though a reset stands behind it, and a pong before it can't be sent."""
+
+    def then(peer: Peer) -> None:
+        process = client.running().freeze()
+        peer.sock.sendall(last)
+        peer.reset()
+        process.thaw()
+
+    client.exchange.script = answer(then=then)
+    assert client.run("addOrder", "-rqC1") == (status, out, "")
+
+
+def test_longer_frozen_than_idle(client: Client) -> None:
+    """What came while the process stood still is read, however long that was."""
+
+    def then(peer: Peer) -> None:
+        peer.sync()
+        process = client.running().freeze()
+        peer.sock.sendall((frame(DATA) + frame(b"", Opcode.PING)) * 1000)
+        peer.receive(timeout=2.5)  # more than the idle timeout passes
+        process.thaw()
+
+    client.exchange.script = answer(SUBSCRIBED, then=then)
+    result = client.run("ticker", "XBT/USD", "-rqC1000", "--idle-timeout", "2")
+    assert result == (0, f"{DATA}\n" * 1000, "")
+
+
+def test_dead_when_frozen(client: Client) -> None:
+    """Where nothing came meanwhile, the connection is taken for dead."""
+
+    def then(peer: Peer) -> None:
+        peer.sync()
+        process = client.running().freeze()
+        peer.receive(timeout=2.5)
+        process.thaw()
+
+    client.exchange.script = answer(SUBSCRIBED, then=then)
+    result = client.run("ticker", "XBT/USD", "-rq", "--idle-timeout", "2")
+    assert result == (1, "", messages_failed("nothing received for 2 seconds"))
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        pytest.param(frame(HEARTBEAT), id="heartbeats"),
+        pytest.param(frame(b"", Opcode.PING), id="pings"),
+        pytest.param(frame(b"", Opcode.PONG), id="pongs"),
+        pytest.param(frame(b"x" * 100, Opcode.BINARY), id="messages that say nothing"),
+        pytest.param(frame("[", Opcode.CONT, fin=False), id="a message without end"),
+        pytest.param(frame("{}")[:1] + b"\x7f" + bytes(3) + b"\x01" * 5, id="a frame without end"),
+    ],
+)
+@pytest.mark.parametrize("argv", [["addOrder"], ["ticker", "XBT/USD"]], ids=["order", "feed"])
+def test_flood(client: Client, argv: list[str], flood: bytes) -> None:
+    """What comes without end keeps no stopped client alive, also while a reply is due."""
+
+    def then(peer: Peer) -> None:
+        begin = frame("[", fin=False) if flood[0] == Opcode.CONT else b""
+        peer.sock.sendall(begin + flood)
+        client.barrier.wait()
+        while True:  # until the client has gone
+            peer.sock.sendall(flood * 1000)
+
+    client.exchange.script = answer(then=then)
+    process = client.start(*argv, "-rq", "-W0")
+    client.barrier.wait()
+    result = process.signal(signal.SIGTERM).end()
+    assert result.status == (3 if argv == ["addOrder"] else 1)
+    assert result.out.replace("x" * 100 + "\n", "") == ""
+    assert "stopped by SIGTERM" in result.err

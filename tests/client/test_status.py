@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 
 import pytest
+from websockets.frames import Opcode
 
 from client.common import (
     ACCEPTED,
@@ -20,11 +22,12 @@ from client.common import (
     REFUSED_WHOLE,
     TIMED_OUT,
     connection_failed,
+    got,
     messages_failed,
     request_failed,
     sent,
 )
-from client.scripted import HEARTBEAT, Peer, answer
+from client.scripted import GREETING, HEARTBEAT, Peer, answer, frame
 from conftest import Client
 from krakenws import TABLE
 
@@ -180,6 +183,408 @@ def test_market_mode(client: Client, words: str) -> None:
     refused = ERROR.replace("EOrder:Insufficient funds", f"EService:{words}")
     client.exchange.script = answer(refused)
     assert client.run("addOrder", "-rqC1", "-W0") == (1, f"{refused}\n", "")
+
+
+def refusal(words: object) -> dict[str, object]:
+    """Return a reply that refuses an order, with these words."""
+    return {"event": "addOrderStatus", "status": "error", "errorMessage": words}
+
+
+# https://docs.kraken.com/api/docs/guides/spot-errors, and what v1 was seen to say.
+KNOWN = {
+    "EGeneral": "Invalid arguments|Invalid arguments:volume|Invalid arguments:close[price]"
+    "|Permission denied|Temporary lockout|Too many requests",
+    "EService": "Market in cancel_only mode|Market in post_only mode",
+    "EAPI": "Invalid key|Invalid signature|Invalid nonce|Invalid token|Rate limit exceeded",
+    "ESession": "Invalid session",
+    "EAccount": "Invalid permissions|Invalid permissions:ASSET trading restricted for NL.",
+    "EQuery": "Unknown asset pair",
+    "EOrder": "Cannot open position|Cannot open opposing position|Margin allowance exceeded"
+    "|Margin level too low|Margin position size exceeded|Insufficient margin|Insufficient funds"
+    "|Order minimum not met|Cost minimum not met|Tick size check failed|Orders limit exceeded"
+    "|Rate limit exceeded|Domain rate limit exceeded|Invalid price|Positions limit exceeded"
+    "|Reduce only:Non-PC|Reduce only:No position exists|Reduce only:Position is closed"
+    "|Scheduled orders limit exceeded|Unknown position|Unknown order|Invalid order",
+}
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        *[family for family in KNOWN if family != "EOrder"],
+        pytest.param("EOrder"),
+    ],
+)
+def test_known_refusals(client: Client, family: str) -> None:
+    """Every error that Kraken documents as a refusal refuses, with or without a blank."""
+    texts = [f"{family}:{blank}{text}" for text in KNOWN[family].split("|") for blank in ("", " ")]
+    replies = [{**refusal(text), "event": "cancelOrderStatus"} for text in texts]
+    client.exchange.script = answer(*replies)
+    ids = ",".join("A" * len(texts))
+    status, _, err = client.run("cancelOrder", f"txid={ids}", "-rqC1", "-W0")
+    assert (status, err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Exceeded msg rate",
+        "Malformed request",
+        "Event(s) not found",
+        "Unsupported event",
+        "Currency pair not supported A/B",
+        "Currency pair not in ISO 4217-A3 format AB",
+        "Reqid field must be a positive integer less than 18446744073709551616",
+    ],
+)
+def test_known_refusals_of_the_parser(client: Client, words: str) -> None:
+    """What the exchange's parser says of a request has refused it, too."""
+    client.exchange.script = answer({"errorMessage": words, "event": "error"})
+    status, _, err = client.run("addOrder", "-rqC1", "-W0")
+    assert (status, err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param("EOrder:Something new", id="a new error of a known family"),
+        pytest.param("ENew:Insufficient funds", id="a known error of a new family"),
+        pytest.param("Something new", id="a new error without a family"),
+        pytest.param("EOrder:Insufficient funds twice", id="a known error, and more behind it"),
+        pytest.param("Not EOrder:Insufficient funds", id="a known error, and more before it"),
+        pytest.param(" EOrder:Insufficient funds", id="a leading blank"),
+        pytest.param("EOrder:Insufficient funds ", id="a blank at the end"),
+        pytest.param("EGeneral:Unknown error", id="unknown to Kraken itself"),
+        pytest.param("EOrder:", id="a family alone"),
+        pytest.param("EService:Market in maintenance mode", id="a new mode of the market"),
+        pytest.param("Internal error", id="an internal error without a family"),
+        pytest.param("EGeneral:internal error", id="a service, in lower case"),
+        pytest.param("EGENERAL:INTERNAL ERROR", id="a service, in upper case"),
+        pytest.param("eservice:unavailable", id="a service, all in lower case"),
+        pytest.param(" EService:Unavailable", id="a service, behind a blank"),
+        pytest.param("EOrder:Invalid order EService:Busy", id="a service, at the end"),
+        pytest.param(
+            "EGeneral:Invalid arguments:EService:Busy", id="a service, in a text that varies"
+        ),
+        pytest.param(
+            "Currency pair not known (INTERNAL ERROR)", id="a service, in other letters there"
+        ),
+        pytest.param("EGeneral:Invalid arguments:a eservice:busy b", id="a service, in the middle"),
+        pytest.param("EService:Busy, EOrder:Insufficient funds", id="a service and a refusal"),
+        pytest.param("EOrder:Insufficient funds, EService:Busy", id="a refusal and a service"),
+        pytest.param(
+            "EService:Market in post_only mode, EService:Busy", id="the market and a service"
+        ),
+        pytest.param("EOrder:Insufficient funds, EOrder:New", id="a refusal and a new error"),
+        pytest.param(
+            "EGeneral:Invalid arguments:volume, EOrder:New",
+            id="a refusal that varies and a new error",
+        ),
+        pytest.param("addOrder is currently unavailable", id="an endpoint that is unavailable"),
+    ],
+)
+def test_not_certainly_refused(client: Client, words: str) -> None:
+    """An error that isn't known as a refusal, word for word, leaves the fate unknown."""
+    client.exchange.script = answer(refusal(words))
+    status, _, err = client.run("addOrder", "-rqC1", "-W0")
+    assert (status, err) == (3, request_failed(words) + FATE)
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        pytest.param({"event": "addOrderStatus", "status": "error"}, "null", id="no text"),
+        pytest.param(refusal(None), "null", id="null"),
+        pytest.param(refusal(""), "", id="an empty string"),
+        pytest.param(refusal([]), "[]", id="an empty list"),
+        pytest.param(refusal(["EService:Busy"]), '["EService:Busy"]', id="a list"),
+        pytest.param(
+            refusal(["EOrder:Invalid order"]), '["EOrder:Invalid order"]', id="a list of a refusal"
+        ),
+        pytest.param(refusal({"a": "b"}), '{"a": "b"}', id="an object"),
+        pytest.param(refusal(0), "0", id="a number"),
+        pytest.param(refusal(False), "false", id="a boolean"),
+        pytest.param({"event": "error"}, "null", id="an error event without a text"),
+        pytest.param({"event": "error", "errorMessage": ""}, "", id="an empty error event"),
+        pytest.param({"Error": None}, "null", id="null without an event"),
+        pytest.param({"Error": ["Exceeded msg rate"]}, '["Exceeded msg rate"]', id="a bare list"),
+        pytest.param({"Error": "EService:Busy"}, "EService:Busy", id="a service without an event"),
+        pytest.param({"Error": "Something new"}, "Something new", id="new without an event"),
+    ],
+)
+def test_no_text(client: Client, reply: object, words: str) -> None:
+    """An error that says nothing, or not in plain text, leaves the fate unknown."""
+    client.exchange.script = answer(reply)
+    status, _, err = client.run("addOrder", "-rqC1", "-W0")
+    assert (status, err) == (3, request_failed(words) + FATE)
+
+
+@pytest.mark.parametrize("words", ["EService:Unavailable", "Something new", None])
+def test_ping_fails(client: Client, words: object) -> None:
+    """A ping changes nothing at the exchange, so that every error is a plain failure."""
+    client.exchange.script = answer({**refusal(words), "event": "pingStatus"})
+    status, _, err = client.run("ping", "-rqC1", "-W0")
+    assert (status, err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        pytest.param(["ping"], id="ping"),
+        pytest.param(["addOrder"], id="an order"),
+        pytest.param(["addOrder", "reqid=42"], id="an order with a reqid"),
+        pytest.param(["cancelOrder", "txid=A,B,C"], id="three orders"),
+        pytest.param(["cancelAllOrdersAfter", "timeout=60"], id="a switch"),
+    ],
+)
+def test_error_without_an_event(client: Client, argv: list[str]) -> None:
+    """An error without an event refuses a request at once, like the event error."""
+    error = '{"Error":"Exceeded msg rate"}'
+    client.exchange.script = answer(error)
+    assert client.run(*argv, "-rqC1", "-W0") == (1, f"{error}\n", "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        '{"errorMessage":"Exceeded msg rate"}',
+        '{"errorMessage":"Malformed request","status":"error"}',
+        '{"error":"Exceeded msg rate"}',
+        '{"event":null,"Error":"Exceeded msg rate"}',
+    ],
+)
+def test_other_errors_without_an_event(client: Client, error: str) -> None:
+    """An error without an event may also be called as those with one are."""
+    client.exchange.script = answer(error)
+    assert client.run("addOrder", "-rqC1") == (1, f"{error}\n", "")
+
+
+def test_error_within_a_reply(client: Client) -> None:
+    """A member called Error makes no error of an event that is another."""
+    accepted = ACCEPTED[:-1] + ',"Error":"none"}'
+    client.exchange.script = answer('{"event":"heartbeat","Error":"none"}', accepted)
+    assert client.run("addOrder", "-rqC1", "-W0").status == 0
+
+
+def numbered(reply: str, reqid: object) -> str:
+    """Return a reply with a reqid."""
+    return f'{reply[:-1]},"reqid":{reqid}}}'
+
+
+@pytest.mark.parametrize(
+    ("argv", "replies", "status"),
+    [
+        pytest.param(
+            ["addOrder", "reqid=42"],
+            [numbered(ERROR, 7), numbered(ACCEPTED, 42)],
+            0,
+            id="another's error, then our ok",
+        ),
+        pytest.param(
+            ["addOrder", "reqid=42"],
+            [numbered(ACCEPTED, 7), numbered(ERROR, 42)],
+            1,
+            id="another's ok, then our error",
+        ),
+        pytest.param(
+            ["addOrder", "reqid=42"],
+            [numbered(MALFORMED, 7), numbered(ACCEPTED, 42)],
+            0,
+            id="the parser's error of another, then our ok",
+        ),
+        pytest.param(
+            ["addOrder", "reqid=42"],
+            ['{"Error":"Exceeded msg rate","reqid":7}', numbered(ACCEPTED, 42)],
+            0,
+            id="another's error without an event, then our ok",
+        ),
+        pytest.param(["addOrder", "reqid=42"], [numbered(MALFORMED, 42)], 1, id="our own error"),
+        pytest.param(["addOrder", "reqid=42"], [MALFORMED], 1, id="an error without a reqid"),
+        pytest.param(["addOrder", "reqid=42"], [ACCEPTED], 0, id="an ok without a reqid"),
+        pytest.param(
+            ["addOrder", "reqid=42"], [numbered(ACCEPTED, "null")], 0, id="an ok with a null reqid"
+        ),
+        pytest.param(
+            ["addOrder", "reqid=42"], [numbered(ACCEPTED, '"42"')], 0, id="the reqid as text"
+        ),
+        pytest.param(
+            ["addOrder", "reqid=4"],
+            [numbered(ERROR, 42), numbered(ACCEPTED, 4)],
+            0,
+            id="one reqid begins the other",
+        ),
+        pytest.param(
+            ["addOrder", "reqid=0"],
+            [numbered(ERROR, 7), numbered(ACCEPTED, 0)],
+            0,
+            id="our reqid is 0",
+        ),
+        pytest.param(
+            ["addOrder", "reqid=42"],
+            [numbered(ERROR, 0), numbered(ACCEPTED, 42)],
+            0,
+            id="another's reqid is 0",
+        ),
+        pytest.param(
+            ["addOrder", "reqid=18446744073709551615"],
+            [numbered(ERROR, 18446744073709551614), numbered(ACCEPTED, 18446744073709551615)],
+            0,
+            id="reqids that are one number to a double",
+        ),
+        pytest.param(
+            ["ping", "reqid=42"],
+            [
+                '{"event":"pingStatus","status":"error","errorMessage":"Reqid","reqid":7}',
+                numbered(PONG, 42),
+            ],
+            0,
+            id="ping",
+        ),
+        pytest.param(
+            ["cancelOrder", "txid=A,B", "reqid=42"],
+            [numbered(NOT_CANCELLED, 7), numbered(CANCELLED, 42), numbered(CANCELLED, 42)],
+            0,
+            id="two of ours, and another's",
+        ),
+        pytest.param(["addOrder"], [numbered(ACCEPTED, 7)], 0, id="no reqid, so any reply counts"),
+    ],
+)
+def test_reqid(client: Client, argv: list[str], replies: list[str], status: int) -> None:
+    """A reply to another reqid is nobody's of ours; one without a reqid may be, and counts."""
+    client.exchange.script = answer(*replies)
+    out = "".join(f"{reply}\n" for reply in replies)
+    assert client.run(*argv, "-rqC1", "-W0") == (status, out, "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "replies", "status"),
+    [
+        (["addOrder", "reqid=42"], [numbered(ACCEPTED, 7)], 3),
+        (["addOrder", "reqid=42"], [numbered(ERROR, 7)], 3),
+        (["ping", "reqid=42"], [numbered(PONG, 7)], 1),
+        (["cancelOrder", "txid=A,B", "reqid=42"], [numbered(CANCELLED, at) for at in (7, 42)], 3),
+    ],
+    ids=["ok", "error", "pong", "one of two"],
+)
+def test_reqid_of_another(client: Client, argv: list[str], replies: list[str], status: int) -> None:
+    """Where only another request was answered, ours was not."""
+    assert client.time_out(*argv, "-rq", say=replies).status == status
+
+
+@pytest.mark.parametrize(
+    "early",
+    [[ACCEPTED], [ERROR], [MALFORMED], [HEARTBEAT, PONG, ACCEPTED]],
+    ids=["an ok", "an error", "the parser's error", "an ok, behind others"],
+)
+def test_early(client: Client, early: list[str]) -> None:
+    """A reply in one TLS record with the greeting came before the request: it is only shown."""
+
+    def script(peer: Peer) -> None:
+        peer.send(GREETING, *early)
+        peer.receive()
+        peer.sync()
+        client.barrier.wait()
+        peer.wait()
+
+    client.exchange.script = script
+    process = client.start("addOrder", "pair=XBT/USD", "-W0")
+    client.barrier.wait()
+    status, out, _ = process.signal(signal.SIGALRM).end()
+    assert status == 3
+    assert out.startswith(GREETED + sent(ORDER_SHOWN) + got(*early))
+
+
+@pytest.mark.parametrize(
+    ("early", "reply", "status"),
+    [(ERROR, ACCEPTED, 0), (ACCEPTED, ERROR, 1), (PONG, ACCEPTED, 0)],
+    ids=["an error, then ok", "an ok, then an error", "a pong, then ok"],
+)
+def test_early_and_then(client: Client, early: str, reply: str, status: int) -> None:
+    """The reply that comes after the request decides, whatever came before it."""
+
+    def script(peer: Peer) -> None:
+        peer.send(GREETING, early)
+        peer.receive()
+        peer.send(reply)
+        peer.wait()
+
+    client.exchange.script = script
+    result = client.run("addOrder", "pair=XBT/USD", "-C1", "-W0")
+    assert result == (status, GREETED + sent(ORDER_SHOWN) + got(early, reply), "")
+
+
+def test_early_pong(client: Client) -> None:
+    """A pong from before the ping is no answer to it."""
+
+    def script(peer: Peer) -> None:
+        peer.send(GREETING, PONG)
+        peer.receive()
+        peer.close(1001, "bye")
+
+    client.exchange.script = script
+    assert client.run("ping", "-rqC1", "-W0") == (1, f"{PONG}\n", request_failed("1001 bye"))
+
+
+def test_early_in_a_record_of_its_own(client: Client) -> None:
+    """A reply that arrived before the request doesn't count, whatever TLS made of it.
+
+    The client is stopped meanwhile, so that all is there before it reads the greeting.
+    """
+
+    def script(peer: Peer) -> None:
+        client.barrier.wait()
+        client.barrier.wait()
+        for message in (GREETING, HEARTBEAT, ACCEPTED):
+            peer.send(message)
+        client.barrier.wait()
+        peer.receive()
+        peer.send(ERROR)
+        peer.wait()
+
+    client.exchange.script = script
+    process = client.start("addOrder", "pair=XBT/USD", "-C1", "-W0")
+    client.barrier.wait()
+    process.signal(signal.SIGSTOP)
+    os.waitpid(process.process.pid, os.WUNTRACED)
+    client.barrier.wait()
+    client.barrier.wait()
+    out = GREETED + sent(ORDER_SHOWN) + got(HEARTBEAT, ACCEPTED, ERROR)
+    assert process.signal(signal.SIGCONT).end() == (1, out, "")
+
+
+@pytest.mark.parametrize("cut", [1, 3, 60, len(frame(ACCEPTED)) - 1])
+def test_early_in_part(client: Client, cut: int) -> None:
+    """A reply whose first bytes came before the request can't be an answer to it, either."""
+
+    def script(peer: Peer) -> None:
+        peer.sock.sendall(frame(GREETING) + frame(ACCEPTED)[:cut])
+        peer.receive()
+        peer.sock.sendall(frame(ACCEPTED)[cut:])
+        peer.send(ERROR)
+        peer.wait()
+
+    client.exchange.script = script
+    result = client.run("addOrder", "-rqC1", "-W0")
+    assert result == (1, f"{ACCEPTED}\n{ERROR}\n", "")
+
+
+@pytest.mark.parametrize("cut", [0, 1])
+def test_early_protocol_ping(client: Client, cut: int) -> None:
+    """A protocol ping behind the greeting neither delays the request nor hides its answer.
+
+    Where it is cut, its other half comes with the answer.
+    """
+    ping = frame(b"hello", Opcode.PING)
+    cut = cut or len(ping)
+
+    def script(peer: Peer) -> None:
+        peer.sock.sendall(frame(GREETING) + ping[:cut])
+        peer.receive()
+        peer.sock.sendall(ping[cut:] + frame(ACCEPTED))
+        peer.wait()
+
+    client.exchange.script = script
+    assert client.run("addOrder", "-rqC1", "-W0") == (0, f"{ACCEPTED}\n", "")
 
 
 def test_unanswered(client: Client) -> None:

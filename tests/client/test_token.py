@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,9 +134,9 @@ def test_token_command(client: Client) -> None:
     ("command", "words"),
     [
         ("echo x; exit 7", "ended with status 7"),
-        ("true", "printed no text"),
-        (r"printf '\377\n'", "printed no text"),
-        ("exec sleep 60", "took longer than 0.2 seconds"),
+        ("true", "printed no token within 30 seconds"),
+        (r"printf '\377\n'", "printed no token within 30 seconds"),
+        ("exec sleep 60", "printed no token within 0.2 seconds"),
     ],
 )
 def test_no_token_from_the_command(client: Client, command: str, words: str) -> None:
@@ -144,3 +146,30 @@ def test_no_token_from_the_command(client: Client, command: str, words: str) -> 
     sentence = f"WebSocket authentication token missing (--token-command {words})\n"
     assert client.run(*argv) == (1, sentence, "")
     assert client.exchange.dialled == []
+
+
+@pytest.mark.parametrize("command", ["echo x; exit 7", "kill -9 $$"])
+def test_children_ignored(client: Client, command: str) -> None:
+    """Where the parent ignores SIGCHLD, a command that fails is still a failure."""
+    status = {"echo x; exit 7": 7, "kill -9 $$": -9}[command]
+    result = client.run(
+        "addOrder",
+        "--token-command",
+        command,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+    )
+    words = f"WebSocket authentication token missing (--token-command ended with status {status})\n"
+    assert result == (1, words, "")
+    assert client.exchange.dialled == []
+
+
+def test_stdin_of_the_command(client: Client) -> None:
+    """The command's stdin is empty: it can't take what is meant for others, nor wait for it."""
+    reading, writing = os.pipe()
+    os.write(writing, b"for somebody else\n")
+    argv = ["cancelAll", "-rqC1", "--token-command", f"cat; echo '{TOKEN}'"]
+    assert client.run(*argv, stdin=reading).status == 0
+    assert json.loads(client.exchange.received[0])["token"] == TOKEN
+    assert os.read(reading, 100) == b"for somebody else\n"
+    os.close(reading)
+    os.close(writing)

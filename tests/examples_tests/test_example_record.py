@@ -17,7 +17,7 @@ from queue import SimpleQueue
 import pytest
 
 from client.scripted import GREETING, Peer
-from conftest import Client, Process
+from conftest import PATIENCE, Client, Process
 from examples import record
 from examples_tests.common import program, wait_until
 
@@ -223,7 +223,7 @@ def test_killed(client: Client, trades: TradesExchange) -> None:
     path = today(client)
     trades.send(0, SUBSCRIBED, "[1]")
     wait_until(lambda: "[1]" in text_of(path))
-    process.signal(signal.SIGKILL)
+    process.signal(signal.SIGKILL).process.wait(PATIENCE)
     trades.send(0, "[never read]")  # by which the client notices that its reader is gone
     process.end()
     with path.open("a") as file:

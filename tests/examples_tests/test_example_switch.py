@@ -106,7 +106,7 @@ def test_one_after_the_other(switch: Switch) -> None:
     """The request that disarms is made when the one that was under way has ended."""
     (switch.client.folder / "krakenws.py").unlink()
     client = """case $* in *=0) echo disarmed >> log; exit ;; esac
-trap '/bin/sleep 0.3; echo ended >> log; exit' TERM
+trap 'kill $!; /bin/sleep 0.3; echo ended >> log; exit' TERM
 echo started
 /bin/sleep 60 & wait"""
     stub(switch.client.folder / "krakenws.py", client)
@@ -135,7 +135,7 @@ def test_impatient(switch: Switch) -> None:
     os.killpg(process.process.pid, signal.SIGINT)
     switch.client.barrier.wait()
     os.killpg(process.process.pid, signal.SIGINT)
-    os.killpg(process.process.pid, signal.SIGTERM)
+    process.signal(signal.SIGTERM)
     switch.client.barrier.wait()
     assert process.end().status == 0
     assert switch.timeouts() == [60, 0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from client.scripted import ScriptedExchange
 from conftest import TOKEN
-from pages.common import Shell, end
+from pages.common import Shell
 
 
 @pytest.fixture
@@ -19,5 +22,6 @@ def shell(exchange: ScriptedExchange, tmp_path: Path) -> Iterator[Shell]:
     shell = Shell(exchange, tmp_path)
     yield shell
     for process in shell.processes:
-        if process.process.poll() is None:
-            end(process)
+        process.process.kill()
+        with process.process, contextlib.suppress(OSError):
+            os.killpg(process.process.pid, signal.SIGKILL)  # what it may have left behind
