@@ -153,7 +153,10 @@ REFUSALS = (
 # Errors that may pass, anywhere in a text. After the first ones, a service's, an order may be live.
 BROKEN = "EService:(?! ?Market in )|EDatabase:|internal error|timeout|currently unavailable"
 LIMITED = "msg rate|rate limit exceeded|too many requests|temporary lockout"
-REJECTED = "--token-command|invalid session|invalid token|temporary lockout"
+# A token was refused. Status 75, EX_TEMPFAIL of sysexits.h, says that Kraken could not be asked.
+REJECTED = (
+    "--token-command (?!ended with status 75)|invalid session|invalid token|temporary lockout"
+)
 
 
 def usage() -> str:

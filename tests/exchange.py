@@ -7,13 +7,13 @@
 
     python tests/exchange.py [options] COMMAND...
 
-runs COMMAND against it and ends with COMMAND's exit status; with bash for a COMMAND every client
-that is started there is on the practice exchange (practice/). A client needs no hook for this:
-it finds the exchange behind a CONNECT proxy (https_proxy), with a certificate for the real host
-names from an authority that the environment tells it to trust. The proxy leads nowhere else.
+runs COMMAND and ends with its exit status. If COMMAND is bash, every client that is started in that
+shell uses the practice exchange. Clients need no change for this: the environment tells them to use
+a proxy (https_proxy), which leads to this exchange only, and to trust its certificates for the real
+host names.
 
-With --sealed, on Linux, there is nothing else: whatever a client does about proxies, it can reach
-no other address.
+A client that ignores https_proxy reaches the real exchange. --sealed prevents that, on Linux: no
+other address can be reached then.
 """
 
 from __future__ import annotations
@@ -112,20 +112,40 @@ def describe_faults() -> str:
 def parse_options() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(
-        description="Run a command against a local Kraken: the practice exchange, or a recording.",
+        description="Run a command on the practice exchange, a local imitation of Kraken's.",
         epilog=describe_faults(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     option = parser.add_argument
-    option("--sealed", action="store_true", help="where no other address can be reached (Linux)")
-    option("--seed", metavar="N", type=int, default=0, help="the same market for the same N")
-    option("--speed", metavar="X", type=float, default=1.0, help="market seconds a second")
-    option("--latency", metavar="MS", type=float, default=20.0, help="milliseconds each way")
-    option("--token-life", metavar="S", type=float, default=900.0, help="seconds a token lasts")
-    option("--fault", metavar="NAME[=S]", action="append", default=[], help="one of those below")
-    option("--replay", metavar="FILE", type=Path, help="send the messages of FILE, one a line")
-    option("--pace", metavar="S", type=float, default=0.0, help="seconds at each heartbeat of FILE")
-    option("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+    option("--sealed", action="store_true", help="make every other address unreachable (Linux)")
+    option("--seed", metavar="N", type=int, default=0, help="the same N gives the same market (0)")
+    option(
+        "--speed",
+        metavar="X",
+        type=float,
+        default=1.0,
+        help="let the market go X times as fast (1)",
+    )
+    option("--latency", metavar="MS", type=float, default=20.0, help="delay in each direction (20)")
+    option(
+        "--token-life",
+        metavar="S",
+        type=float,
+        default=900.0,
+        help="seconds until a token expires (900)",
+    )
+    option(
+        "--fault",
+        metavar="NAME[=S]",
+        action="append",
+        default=[],
+        help="switch on a fault of those below",
+    )
+    option("--replay", metavar="FILE", type=Path, help="send the messages of a recording")
+    option(
+        "--pace", metavar="S", type=float, default=0.0, help="wait S at each heartbeat of FILE (0)"
+    )
+    option("command", metavar="COMMAND", nargs="...", help="such as bash")
     options = parser.parse_args()
     if options.command[:1] == ["--"]:
         del options.command[0]
@@ -134,9 +154,9 @@ def parse_options() -> argparse.Namespace:
     try:
         options.messages = read_messages(options.replay) if options.replay else []
     except (OSError, ValueError) as error:
-        parser.error(f"{options.replay} is no recording ({error})")
+        parser.error(f"{options.replay} is not a recording ({error})")
     if min(options.speed, options.token_life) <= 0 or options.latency < 0:
-        parser.error("--speed and --token-life are greater than 0, and --latency isn't less")
+        parser.error("--speed and --token-life must be greater than 0, and --latency at least 0")
     try:
         list(map(parse_fault, options.fault))
     except ValueError as error:
@@ -154,7 +174,7 @@ def main() -> int:
                 seal(authority.bundle, options.command[0])
             except OSError as error:
                 print(
-                    "A sealed exchange takes user, network and mount namespaces of its own:"
+                    "--sealed needs user, network and mount namespaces, and this system allows none:"
                     f" {error.strerror} ({error.filename})",
                     file=sys.stderr,
                 )

@@ -591,6 +591,26 @@ def test_file_missing_again_and_again(client: Client) -> None:
     assert process.signal(signal.SIGTERM).end() == (0, "", "")
 
 
+def test_kraken_could_not_be_asked(client: Client) -> None:
+    """A token command that ends with 75 could not ask Kraken: that leads to no lockout."""
+    hurry(client)
+    client.exchange.script = closing(PRIVATE, DATA)
+    (client.folder / "status").write_text("0")
+    token_command = f'echo "{TOKEN}"; exit "$(cat status)"'
+    process = client.start(
+        "openOrders", "--reconnect", "0", "--idle-timeout", "0", "--token-command", token_command
+    )
+    process.read_until(DATA)
+    (client.folder / "status").write_text("75")
+    process.read_until("ended with status 75")
+    said = [process.read_until("Connecting again") for _ in range(5)]
+    assert "960" not in "".join(said)
+    client.exchange.script = answer(PRIVATE, "[1]")
+    (client.folder / "status").write_text("0")
+    process.read_until("[1]")
+    assert process.signal(signal.SIGTERM).end() == (0, "", "")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_while_waiting(client: Client, number: signal.Signals) -> None:
     """The wait ends at once on a signal."""

@@ -28,7 +28,22 @@ from practice.server import Server
 from tools.orders import Proof
 
 LIMITS = ("it.DEADLINE_SECONDS = 50", "it.SILENT_SECONDS = 1000", "it.REPLY_SECONDS = 60")
-SURE = "it.SURE_SECONDS = 0"
+# The deadline is over as soon as the client of the order has ended
+SURE = """
+it.SURE_SECONDS = 1000
+def judge(order, status, words, real=it.Order.judge):
+    real(order, status, words)
+    order.sure = order.sure if status is None else 0
+it.Order.judge = judge
+"""
+# After that, no connection is waited for
+HURRY = """
+def hurry(order, status, words, real=it.Order.judge):
+    real(order, status, words)
+    it.REPLY_SECONDS = 60 if status is None else 0.5
+it.Order.judge = hurry
+"""
+OVER = "it.SURE_SECONDS = 0"  # the deadline is over at once
 AT_ONCE = "it.SILENT_SECONDS = -1"  # the feed fails before it tells anything
 ORDER = ("pair=XBT/USD", "type=buy", "ordertype=limit", "price=9000", "volume=0.01")
 MARKET = ("pair=XBT/USD", "type=buy", "ordertype=market", "volume=0.01")
@@ -189,7 +204,7 @@ def test_fates_after_the_deadline(
     client: Client, mishap: Mishap, order: tuple[str, ...], said: str, status: int
 ) -> None:
     """What is not there after the deadline is in effect no more, unless it may have been traded."""
-    limits = (*LIMITS, SURE, *(["it.REPLY_SECONDS = 1"] if mishap is shut else []))
+    limits = (*LIMITS, SURE, *([HURRY] if mishap is shut else []))
     with befalling(client.exchange, mishap):
         result = client.run(*order, program=program("place", *limits))
     assert (result.status, shape(result.out)) == (status, f"{said}\n")
@@ -247,7 +262,7 @@ def test_client_in_trouble(client: Client, number: str) -> None:
     trouble = f"[ -e feed ] && kill -{number} $PPID; touch feed; cat WS_Token"
     with befalling(client.exchange, carry_out):
         result = client.run(
-            "--token-command", trouble, *ORDER, program=program("place", *LIMITS, SURE)
+            "--token-command", trouble, *ORDER, program=program("place", *LIMITS, OVER)
         )
     assert (result.status, result.out) == (1, "never in effect\n")
     assert sent_orders(client.exchange) == []

@@ -67,8 +67,8 @@ def test_where_it_can_not_be(
     monkeypatch.setattr(sys, "platform", "darwin")
     assert exchange.main() == 1
     assert capsys.readouterr().err == (
-        "A sealed exchange takes user, network and mount namespaces of its own:"
-        " there are none but on Linux (darwin)\n"
+        "--sealed needs user, network and mount namespaces, and this system allows none:"
+        " they exist only on Linux (darwin)\n"
     )
     with pytest.raises(OSError, match="Bad file descriptor: 'close'"):
         sealed.call("close", -1)

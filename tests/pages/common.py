@@ -12,11 +12,13 @@ from client.scripted import ScriptedExchange
 from conftest import SCRIPT, Client, Process
 
 ROOT = SCRIPT.parent
+SUBSCRIBED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
+TRADE = '[337,[["5541.20000","0.15850568","1534614057.321597","s","l",""]],"trade","XBT/USD"]'
 
 
 def read_blocks(page: str) -> dict[str, str]:
-    """Return the blocks of code of a page, by the names in the comments before them."""
-    pattern = r"^<!-- ([a-z-]+) -->\n```[a-z]+\n(.*?)^```$"
+    """Return the blocks of code of a page, by the names behind their languages."""
+    pattern = r"^```[a-z]+ ([a-z-]+)\n(.*?)^```$"
     return dict(re.findall(pattern, page, re.DOTALL | re.MULTILINE))
 
 
@@ -63,3 +65,22 @@ def sessions(block: str) -> list[tuple[str, str]]:
     """Return the commands of a console block, each with what it printed."""
     parts = re.split(r"^\$ (.*)\n", block, flags=re.MULTILINE)
     return list(zip(parts[1::2], parts[2::2]))
+
+
+def slug(heading: str) -> str:
+    """Return the anchor of a heading, as GitHub makes it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def practise(shell: Shell, block: str) -> str:
+    """Type what a console block shows: a shell on the practice exchange. Return what is printed.
+
+    What is printed must be what the block shows, but for numbers and ids.
+    """
+    (start, _), *typed, (_, left) = sessions(block)
+    (shell.folder / "typed").write_text("".join(f"{command}\n" for command, _ in typed))
+    with (shell.folder / "typed").open() as stdin:
+        out = shell.start(program=["bash", "-c", f"{start} 2>&1"], stdin=stdin).end().out
+    _, _, printed = re.split("(API_Private_Key in .*\n)", out)  # the last line of the banner
+    assert shape(printed) == shape("".join(words for _, words in typed) + left)
+    return printed

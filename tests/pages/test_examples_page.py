@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from pathlib import Path
 
 import pytest
 
-from client.scripted import Refusal
+from client.scripted import Refusal, answer
 from conftest import needs
 from examples_tests.common import stub, wait_until
 from examples_tests.test_example_check_books import SNAPSHOT, STATUS, UPDATE, recording
-from pages.common import ROOT, Shell, end, read_blocks, sessions, shape
+from krakenws import TABLE
+from pages.common import ROOT, SUBSCRIBED, TRADE, Shell, end, read_blocks, sessions, shape
 from practice.credentials import API_KEY, API_SECRET
 
 EXAMPLES = ROOT / "tests" / "examples"
@@ -34,21 +36,6 @@ def test_every_example_is_run() -> None:
     """No block of code is without a name, and none without a test."""
     assert PAGE.count("\n```") == 2 * len(BLOCKS)
     assert [name for name in BLOCKS if f'"{name}"' not in Path(__file__).read_text()] == []
-
-
-def test_links() -> None:
-    """Every link leads to a heading of the page, or to a file that is there."""
-    headings = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    for target in re.findall(r"\]\(([^)]*)\)", PAGE + (ROOT / "README.md").read_text()):
-        page, hash_, anchor = target.rpartition("#")
-        if target.startswith("#") and target in PAGE:
-            assert anchor in anchors
-        elif page == "tests/examples/README.md":
-            assert hash_
-            assert anchor in anchors
-        elif "/" not in target and not target.startswith("#"):
-            assert (EXAMPLES / target).exists()
 
 
 def test_every_program_is_told_of() -> None:
@@ -79,23 +66,23 @@ def test_token(keyed: Shell) -> None:
     assert keyed.exchange.dialled == ["api.kraken.com:443", "ws-auth.kraken.com:443"]
 
 
-def test_place(shell: Shell) -> None:
-    """An order is placed, and its fate told."""
-    status, out, err = shell.shell(BLOCKS["place"]).end()
+def test_place(keyed: Shell) -> None:
+    """An order is placed, and the program says what happened to it."""
+    status, out, err = keyed.shell(BLOCKS["place"]).end()
     assert (status, shape(out)) == (0, "accepted: ID\n")
     assert shape(err) == "userref 0, deadline 0-0-0T0:0:0Z\n"
 
 
-def test_place_in_bash(shell: Shell) -> None:
+def test_place_in_bash(keyed: Shell) -> None:
     """A Bash script can tell all fates apart."""
     block = f"set -euo pipefail\n{BLOCKS['place-bash']}echo and on"
-    assert shape(shell.shell(block).end().out) == "placed: ID\nand on\n"
-    shell.exchange.refusals = iter([Refusal(503)])
-    result = shell.shell(block).end()
+    assert shape(keyed.shell(block).end().out) == "placed: ID\nand on\n"
+    keyed.exchange.refusals = iter([Refusal(503)])
+    result = keyed.shell(block).end()
     assert (result.status, result.out) == (0, "and on\n")
     assert result.err.endswith("\nnot placed: never sent\n")
-    stub(shell.folder / "place", "echo not known: look for userref 5; exit 3")
-    result = shell.shell(block.replace("tests/examples/place.py", "./place")).end()
+    stub(keyed.folder / "place", "echo not known: look for userref 5; exit 3")
+    result = keyed.shell(block.replace("tests/examples/place.py", "./place")).end()
     assert result == (3, "", "not known: look for userref 5\n")
 
 
@@ -163,3 +150,51 @@ def test_unit(shell: Shell) -> None:
     stub(root / "krakenws" / ".venv" / "bin" / "python", "")
     verify = ["systemd-analyze", "verify", str(root / "krakenws-record.service")]
     assert shell.start(program=verify).end() == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["complete-bash", "complete-zsh"])
+def test_completion(name: str) -> None:
+    """The completion has every name, and no other."""
+    assert re.findall(r"\w+", BLOCKS[name].split('"')[1]) == list(TABLE)
+
+
+@pytest.mark.parametrize("name", ["bash", pytest.param("zsh", marks=needs("zsh"))])
+def test_tab(shell: Shell, name: str) -> None:
+    """With this line in the file that it is meant for, Tab completes a name."""
+    rest = "PS1='ready> '; krakenws() { echo \"<$*>\"; }\n"
+    (shell.folder / f".{name}rc").write_text(BLOCKS[f"complete-{name}"] + rest)
+    keyboard, terminal = os.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
+    process = shell.start(program=[name, "-i"], start_new_session=True, **streams)
+    os.close(terminal)
+    screen = b""
+    for awaited, typed in ((b"ready> ", b"krakenws own\t\n"), (b"<ownTrades>", b"exit\n")):
+        while awaited not in screen:
+            screen += os.read(keyboard, 1000)
+        os.write(keyboard, typed)
+    process.end()
+    os.close(keyboard)
+
+
+@needs("ts")
+def test_ts(shell: Shell) -> None:
+    """Each message gets its time at once."""
+    shell.exchange.script = answer(SUBSCRIBED, TRADE)
+    process = shell.shell(BLOCKS["ts"])
+    time, _, message = process.read_until(TRADE).partition(" ")
+    assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{6}Z", time)
+    assert message == f"{TRADE}\n"
+    end(process)
+
+
+@needs("jq")
+def test_received(shell: Shell) -> None:
+    """Each message gets its time at once, and stays as it came."""
+    message = '[337,[["5541.20","0.10"],18446744073709551615,1.50],"trade","XBT/USD"]'
+    shell.exchange.script = answer(SUBSCRIBED, message)
+    process = shell.shell(BLOCKS["received"])
+    time, _, rest = process.read_until("trade").partition(",")
+    assert time.startswith("[")
+    assert float(time[1:]) > 1.7e9
+    assert rest == f"{message}]\n"
+    end(process)

@@ -1,4 +1,4 @@
-"""The README: every example in it is run, but for those that install something (.ci/run does)."""
+"""The README: every example in it is run. Those that install something are run by .ci/run."""
 
 from __future__ import annotations
 
@@ -14,21 +14,36 @@ import pytest
 
 from client.scripted import Peer, answer
 from conftest import PATIENCE, needs
+from examples_tests.common import wait_until
 from krakenws import FATE, STATUSES, TABLE, build_parser
-from pages.common import ROOT, Shell, end, read_blocks, sessions, shape
+from pages.common import (
+    ROOT,
+    SUBSCRIBED,
+    TRADE,
+    Shell,
+    end,
+    practise,
+    read_blocks,
+    sessions,
+    shape,
+)
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = read_blocks(README)
+LEFT = "You have left the practice exchange.\n"
 EXAMPLES_PAGE = (ROOT / "tests" / "examples" / "README.md").read_text()
-SUBSCRIBED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
-TRADE = '[337,[["5541.20000","0.15850568","1534614057.321597","s","l",""]],"trade","XBT/USD"]'
 
 
 def test_every_example_is_run() -> None:
     """No block of code is without a name, and none without a test."""
     assert README.count("\n```") == 2 * len(BLOCKS)
-    source = Path(__file__).read_text() + (ROOT / ".ci" / "run").read_text()
+    source = Path(__file__).read_text()
     assert [name for name in BLOCKS if f'"{name}"' not in source] == []
+
+
+def test_length() -> None:
+    """The front page is short enough to be read."""
+    assert len(README.splitlines()) <= 300
 
 
 def test_names() -> None:
@@ -36,30 +51,6 @@ def test_names() -> None:
     [table] = re.findall(r"\| name \| what \| host \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", README)
     columns = [row.split("|")[1] for row in table.splitlines()]
     assert sorted(re.findall(r"`(\w+)`", "".join(columns))) == sorted(TABLE)
-
-
-@pytest.mark.parametrize("name", ["complete-bash", "complete-zsh"])
-def test_completion(name: str) -> None:
-    """The completion has every name, and no other."""
-    assert re.findall(r"\w+", BLOCKS[name].split('"')[1]) == list(TABLE)
-
-
-@pytest.mark.parametrize("name", ["bash", pytest.param("zsh", marks=needs("zsh"))])
-def test_tab(shell: Shell, name: str) -> None:
-    """With this line in the file that it is meant for, Tab completes a name."""
-    rest = "PS1='ready> '; krakenws() { echo \"<$*>\"; }\n"
-    (shell.folder / f".{name}rc").write_text(BLOCKS[f"complete-{name}"] + rest)
-    keyboard, terminal = os.openpty()
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), terminal)
-    process = shell.start(program=[name, "-i"], start_new_session=True, **streams)
-    os.close(terminal)
-    screen = b""
-    for awaited, typed in ((b"ready> ", b"krakenws own\t\n"), (b"<ownTrades>", b"exit\n")):
-        while awaited not in screen:
-            screen += os.read(keyboard, 1000)
-        os.write(keyboard, typed)
-    process.end()
-    os.close(keyboard)
 
 
 def test_options() -> None:
@@ -76,11 +67,18 @@ def test_statuses() -> None:
     assert list(map(int, re.findall(r"^- \*\*(\d+)\*\*: ", README, re.MULTILINE))) == list(STATUSES)
 
 
-def test_links() -> None:
-    """Every link within the page leads to one of its headings."""
-    headings = re.findall(r"^##+ (.*)$", README, re.MULTILINE)
-    anchors = {heading.lower().replace(" ", "-") for heading in headings}
-    assert set(re.findall(r"\]\(#([^)]*)\)", README)) <= anchors
+def test_install() -> None:
+    """Each way to install is tried by .ci/run, or by .ci/debian with the very packages."""
+    [table] = re.findall(
+        r"\| with \| type \| you need \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", README
+    )
+    run = re.sub(r'"\$work/tools/bin/(\w+)"|-q ', r"\1", (ROOT / ".ci" / "run").read_text())
+    for command in re.findall("`((?:uv|pipx) (?:run|install) [^` ]+)", table):
+        assert command in run
+    debian = (ROOT / ".ci" / "debian").read_text()
+    for command in [*re.findall("`sudo apt install (python3-w[^`]*)`", table), BLOCKS["debian"]]:
+        for package in re.findall("python3-[a-z0-9]+", command):
+            assert package in debian
 
 
 def test_transcript(shell: Shell) -> None:
@@ -89,38 +87,6 @@ def test_transcript(shell: Shell) -> None:
         status, out, err = shell.shell(command).end()
         assert (status, err) == (0, "")
         assert shape(out) == shape(printed)
-
-
-@pytest.mark.parametrize("name", ["run", "live"])
-def test_run(shell: Shell, name: str) -> None:
-    """The first commands stream a market, once everything is installed."""
-    *_, command = BLOCKS[name].split("&&")
-    process = shell.shell(f"exec {command}")
-    process.read_until('"ticker","XBT/USD"]')
-    end(process)
-
-
-def test_test() -> None:
-    """The test command is the one that .ci/run looks for."""
-    assert BLOCKS["test"].strip().endswith(" -m pytest")
-
-
-@pytest.mark.parametrize("command", BLOCKS["usage"].splitlines())
-def test_usage(shell: Shell, command: str) -> None:
-    """Each example is understood and answered, if only by a refusal."""
-    process = shell.shell(f"exec {command}")
-    process.read_until("Client -> WebSocket: ")
-    assert process.read_until("WebSocket -> Client: ")
-    assert shell.exchange.received
-    end(process)
-
-
-@needs("jq")
-def test_last_price(shell: Shell) -> None:
-    """The one-liner prints one price."""
-    status, out, err = shell.shell(BLOCKS["last-price"]).end()
-    assert (status, err) == (0, "")
-    assert re.fullmatch(r"[0-9]+\.[0-9]+\n", out)
 
 
 def test_cron(shell: Shell) -> None:
@@ -136,12 +102,6 @@ def test_cron(shell: Shell) -> None:
     assert (shell.folder / "quotes.err").read_text() == ""
 
 
-@pytest.mark.parametrize("name", ["place", "switch", "token-command", "record", "check"])
-def test_programs(name: str) -> None:
-    """The command of each program is the one on its own page, where it is run."""
-    assert BLOCKS[name] in EXAMPLES_PAGE.replace("$ ", "")
-
-
 def test_ctrl_c(shell: Shell) -> None:
     """With the trap that the page tells of, Ctrl-C ends a script before its next order."""
 
@@ -155,6 +115,76 @@ def test_ctrl_c(shell: Shell) -> None:
     process.read_until("Client -> WebSocket: ")
     os.killpg(process.process.pid, signal.SIGINT)
     assert process.end().status == 130
+
+
+@pytest.mark.parametrize("name", ["run", "debian"])
+def test_run(shell: Shell, name: str) -> None:
+    """The first commands stream a market, once everything is installed."""
+    *_, command = re.split("&&|\n", BLOCKS[name].strip())
+    process = shell.shell(f"exec {command}")
+    process.read_until('"ticker","XBT/USD"]')
+    end(process)
+
+
+@pytest.mark.parametrize("command", BLOCKS["usage"].splitlines())
+def test_usage(shell: Shell, command: str) -> None:
+    """Each example is understood and answered, if only by a rejection."""
+    process = shell.shell(f"exec {command}")
+    process.read_until("Client -> WebSocket: ")
+    assert process.read_until("WebSocket -> Client: ")
+    assert shell.exchange.received
+    end(process)
+
+
+def test_market(shell: Shell) -> None:
+    """The first quick start answers, streams, prints one message, and fills a file."""
+    ping, stream, one, record, _ = BLOCKS["market"].splitlines()
+    assert '"event":"pong"' in shell.shell(ping).end().out
+    process = shell.shell(f"exec {stream}")
+    for pair in ("XBT/USD", "ETH/EUR"):
+        process.read_until(f'"ticker","{pair}"]')
+    end(process)
+    (message,) = shell.shell(one).end().out.splitlines()
+    assert json.loads(message)[2:] == ["ticker", "XBT/USD"]
+    process = shell.shell(f"exec {record}")
+    trades = shell.folder / "trades.jsonl"
+    wait_until(lambda: trades.exists() and trades.read_text().endswith('"trade","XBT/USD"]\n'))
+    end(process)
+
+
+@needs("jq")
+def test_last_price(shell: Shell) -> None:
+    """The one-liner prints one price."""
+    status, out, err = shell.shell(BLOCKS["market"].splitlines()[-1]).end()
+    assert (status, err) == (0, "")
+    assert re.fullmatch(r"[0-9]+\.[0-9]+\n", out)
+
+
+def test_account(shell: Shell) -> None:
+    """The second quick start goes on the practice exchange as it is shown."""
+    (shell.folder / "WS_Token").unlink()
+    [start] = re.findall(r"`(python3 tests/exchange.py bash)` starts a shell", README)
+    [copy] = re.findall(r"`(cp -i [^`]*)`", README)
+    steps = BLOCKS["account"]
+    practise(shell, f"$ {start}\n$ {copy}\n{steps}$ exit\n{LEFT}")
+
+
+def test_evening(shell: Shell) -> None:
+    """The example of the practice exchange goes as it is shown."""
+    (shell.folder / "WS_Token").unlink()
+    assert FATE in practise(shell, BLOCKS["evening"])
+
+
+def test_test() -> None:
+    """The test command is the one that .ci/run looks for."""
+    assert BLOCKS["test"].strip().endswith(" -m pytest")
+
+
+@pytest.mark.parametrize("name", ["place", "switch", "token-command", "record"])
+def test_programs(name: str) -> None:
+    """The commands of each program are those on its own page, where they are run."""
+    for command in BLOCKS[name].splitlines():
+        assert f"{command}\n" in EXAMPLES_PAGE.replace("$ ", "")
 
 
 def stream(peer: Peer) -> None:
@@ -228,47 +258,3 @@ def test_redis(shell: Shell) -> None:
         assert popped == f"trades\n{message}\n"
     end(process)
     server.signal(signal.SIGTERM).end()
-
-
-@needs("ts")
-def test_ts(shell: Shell) -> None:
-    """Each message gets its time at once."""
-    shell.exchange.script = answer(SUBSCRIBED, TRADE)
-    process = shell.shell(BLOCKS["ts"])
-    time, _, message = process.read_until(TRADE).partition(" ")
-    assert re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\.[0-9]{6}Z", time)
-    assert message == f"{TRADE}\n"
-    end(process)
-
-
-@needs("jq")
-def test_received(shell: Shell) -> None:
-    """Each message gets its time at once, and stays as it came."""
-    message = '[337,[["5541.20","0.10"],18446744073709551615,1.50],"trade","XBT/USD"]'
-    shell.exchange.script = answer(SUBSCRIBED, message)
-    process = shell.shell(BLOCKS["received"])
-    time, _, rest = process.read_until("trade").partition(",")
-    assert time.startswith("[")
-    assert float(time[1:]) > 1.7e9
-    assert rest == f"{message}]\n"
-    end(process)
-
-
-@needs("jq")
-def test_evening(shell: Shell) -> None:
-    """The first evening on the practice exchange goes as it is told."""
-    (shell.folder / "WS_Token").unlink()
-    rest = sessions(BLOCKS["evening"])
-    while rest:  # a shell on the exchange, what is typed there, and exit
-        (start, _), *rest = rest
-        end = [command for command, _ in rest].index("exit")
-        inside, (_, left), rest = rest[:end], rest[end], rest[end + 1 :]
-        (shell.folder / "inside").write_text("".join(f"{command}\n" for command, _ in inside))
-        with (shell.folder / "inside").open() as stdin:
-            command = ["bash", "-c", f"{start} 2>&1"]
-            out = shell.start(program=command, stdin=stdin).end().out
-        notice = out.splitlines()[:4]
-        shown = out.splitlines(keepends=True)[4:]
-        assert "WS_Token.example" in notice[2]
-        assert shape("".join(shown)) == shape("".join(printed for _, printed in inside) + left)
-    assert FATE in out

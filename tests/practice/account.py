@@ -1,10 +1,10 @@
 """The practice exchange's account: balances, orders and trades.
 
-Its limit orders rest in the market's own books and trade with the market's own crowd; those that
-wait for a time, or for the last price to reach theirs, are seen to at the market's next moment. A
-request is a dict as it came over the wire; what it brings about is told to those who listen, and
-its answer is a list of dicts. Fees are in the quote asset; leverage and close orders are shown and
-nothing more: nothing is ever borrowed, and a close order is never placed.
+Its limit orders rest in the market's own books and trade with the market's other traders (the
+"crowd"). Orders that wait for a time or a price are checked at each step of the market. A request
+is a dict as it came over the wire, and its answer is a list of dicts. Changes are reported to the
+listeners. Fees are in the quote asset. Leverage and close orders are shown but have no effect:
+nothing is ever borrowed, and a close order is never placed.
 
 All times are seconds in the exchange's own time.
 """
@@ -149,7 +149,7 @@ TRIGGERED = {"stop-loss": "stopped", "take-profit": "touched"}  # what becomes o
 
 
 class Refused(Exception):
-    """Ends a request; its text is the exchange's errorMessage, its fields come with that."""
+    """Rejects a request. Its text is the errorMessage, and its fields are added to that event."""
 
     def __init__(self, text: str, **fields: Any) -> None:
         super().__init__(text)
@@ -157,17 +157,17 @@ class Refused(Exception):
 
 
 def invalid(name: str) -> Refused:
-    """Return what the exchange says of an argument that it can't take."""
+    """Return the exchange's error for an argument that is not valid."""
     return Refused(f"EGeneral:Invalid arguments:{name}")
 
 
 def event(**fields: Any) -> dict[str, Any]:
-    """Return an event with its members in the order of their names, as the exchange has them."""
+    """Return an event with its members sorted by name, as the exchange sends them."""
     return dict(sorted(fields.items()))
 
 
 def check_names(request: dict[str, Any]) -> None:
-    """Raise Refused for the first member that the exchange doesn't know in such a request."""
+    """Raise Refused for the first member that is unknown in this kind of request."""
     for name in request:
         if name not in FIELDS[request["event"]] | COMMON:
             kind = re.sub("[A-Z]", lambda letter: f" {letter[0].lower()}", request["event"])
@@ -176,7 +176,7 @@ def check_names(request: dict[str, Any]) -> None:
 
 
 def check(request: dict[str, Any], *required: str) -> None:
-    """Raise Refused for the first argument that is missing, or not what it has to be."""
+    """Raise Refused for the first argument that is missing or has a wrong form."""
     for name in required:
         if name not in request:
             raise invalid(name)
@@ -191,12 +191,12 @@ def check(request: dict[str, Any], *required: str) -> None:
 
 
 def iso(seconds: float) -> str:
-    """Return a time as RFC 3339 has it, to the second."""
+    """Return a time in the format of RFC 3339, in whole seconds."""
     return datetime.fromtimestamp(int(seconds), timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def check_deadline(request: dict[str, Any], now: float) -> None:
-    """Raise Refused for a deadline that is over, or not within half a second to a minute."""
+    """Raise Refused for a deadline that is not between 0.5 and 60 seconds from now."""
     text = request.get("deadline", iso(now + 5))
     clock, rest = text[:19], text[19:].replace("Z", "+00:00")
     try:
@@ -211,7 +211,7 @@ def check_deadline(request: dict[str, Any], now: float) -> None:
 
 
 def check_together(request: dict[str, Any]) -> None:
-    """Raise Refused for arguments of addOrder that don't go together, or lack another."""
+    """Raise Refused if arguments of addOrder exclude each other, or if one is missing."""
     flags = request.get("oflags", "")
     limit = request["ordertype"] == "limit"
     if request["ordertype"] != "market":
@@ -252,7 +252,7 @@ def read_time(request: dict[str, Any], now: float) -> tuple[str, float]:
 
 
 def read_flags(text: str) -> str:
-    """Return an order's flags, with the usual one if it names none of its kind."""
+    """Return an order's flags, with the default of each kind that it does not name."""
     flags = [flag for flag in text.split(",") if flag not in ("", "nompp")]
     return ",".join(flags if "fcib" in flags else dict.fromkeys(["fciq", *flags]))
 
@@ -294,7 +294,7 @@ def read_prices(request: dict[str, Any], order: Order) -> tuple[Decimal, Decimal
 
 
 def read_close(request: dict[str, Any]) -> str:
-    """Return in words the order that would close the position, if one is asked for."""
+    """Return the description of the close order, if the request asks for one."""
     kind = request.get("close[ordertype]", "")
     prices = (request.get("close[price]"), request.get("close[price2]"))
     if any(prices) and not kind:
@@ -304,13 +304,13 @@ def read_close(request: dict[str, Any]) -> str:
 
 
 def in_words(ordertype: str) -> str:
-    """Return an ordertype as it is in descriptions, before its price."""
+    """Return the words for an ordertype that stand before the price in a description."""
     return ordertype.replace("-limit", "").replace("-", " ")
 
 
 @dataclass(eq=False)
 class Order:
-    """An order of the account, from its first moment to long after its last."""
+    """An order of the account, open or closed."""
 
     txid: str
     book: Book
@@ -384,7 +384,7 @@ class Order:
 
     @property
     def crosses(self) -> bool:
-        """Whether something on the other side is good enough for it."""
+        """Whether it can trade at once with the best offer on the other side."""
         return self.sides[1].best <= self.limit
 
     @property
@@ -407,7 +407,7 @@ class Order:
         return last >= self.price if rises(self.ordertype, self.type) else last <= self.price
 
     def reach(self) -> tuple[Decimal, bool]:
-        """Return what it can take before it meets an order of its own account, and if it does."""
+        """Return the volume ahead of an order of its own account, and whether there is one."""
         volume = Decimal()
         for _, lot in self.sides[1].offered(self.left, self.limit):
             if lot.owner:
@@ -416,7 +416,7 @@ class Order:
         return min(volume, self.left), False
 
     def words(self, pair: str, show: Callable[[Decimal], str]) -> str:
-        """Return it in words, with its pair and prices as the occasion has them."""
+        """Return its description, with the pair and prices in the given format."""
         where = in_words(self.ordertype)
         if self.price:
             where += f" {show(self.price)}"
@@ -509,7 +509,7 @@ class Fill(NamedTuple):
     taker: bool
 
     def extras(self) -> dict[str, Any]:
-        """Return what an update says of it and a snapshot doesn't."""
+        """Return the members that an update has and a snapshot does not have."""
         userref = {"userref": self.order.userref} if self.order.userref else {}
         return {**userref, **identity(self.order)}
 
@@ -532,7 +532,7 @@ class Fill(NamedTuple):
 
 
 def consolidate(fills: Iterable[Fill]) -> list[Fill]:
-    """Return fills with those that one order took at once made one, at their average price."""
+    """Return the fills, with those of one taker order combined at their average price."""
     merged: list[Fill] = []
     for fill in fills:
         last = merged[-1] if merged else fill
@@ -589,12 +589,12 @@ class Account:
         return f"{letter}{text[:5]}-{text[5:10]}-{text[10:]}"
 
     def tell(self, order: Order, **fields: Any) -> None:
-        """Tell those who follow openOrders what is new of an order."""
+        """Report to the subscribers of openOrders what has changed in an order."""
         for listener in self.on_order:
             listener(order, fields)
 
     def available(self, asset: str, but: Order | None = None) -> Decimal:
-        """Return how much of an asset is held for no order, or for none but one."""
+        """Return how much of an asset no order holds, not counting the given order."""
         held = (order.held for order in self.open.values() if order is not but)
         return self.balances[asset] - sum((much for what, much in held if what == asset), Decimal())
 
@@ -623,7 +623,7 @@ class Account:
             self.end(order, "closed")
 
     def see(self, act: Act) -> None:
-        """Book what the crowd took of the account's orders, and note whose price was reached."""
+        """Book the trades of the account's orders, and note which orders were triggered."""
         for trade in act.trades:
             if isinstance(trade.owner, Order):
                 self.report(trade.owner, [self.fill(trade.owner, trade, taker=False)])
@@ -642,7 +642,7 @@ class Account:
         order.lot = None
 
     def end(self, order: Order, status: str, reason: str = "") -> None:
-        """Take an order out of the book and off the open ones, and tell why."""
+        """Remove an order from the book and from the open orders, and report the reason."""
         self.lift(order)
         del self.open[order.txid]
         order.status = status
@@ -651,14 +651,14 @@ class Account:
         self.tell(order, **last, **order.amounts(), **why)
 
     def place(self, order: Order) -> None:
-        """Take an order in, and let it start unless it is to wait for its time."""
+        """Accept an order, and start it unless it waits for its start time."""
         self.open[order.txid] = order
         self.tell(order, **order.full())
         if not order.starts:
             self.start(order)
 
     def start(self, order: Order) -> None:
-        """Open an order, and release it unless it is to wait for its price."""
+        """Open an order, and release it unless it waits for its price."""
         if "post" in order.oflags and order.crosses:
             self.end(order, "canceled", "Post only order")
             return
@@ -677,7 +677,7 @@ class Account:
         self.release(order)
 
     def release(self, order: Order) -> None:
-        """Let an order into the market, if it can be paid there."""
+        """Send an order to the market if the account has the funds for it."""
         order.waits = False
         asset, needed = order.held
         if needed > self.available(asset, order):
@@ -686,7 +686,7 @@ class Account:
             self.match(order)
 
     def match(self, order: Order) -> None:
-        """Let an open order that doesn't rest trade what it can, and rest with what is left."""
+        """Trade what an open order can trade at once, and put the rest into the book."""
         volume, own = order.reach()
         kind = "l" if order.limited else "m"
         trades = order.book.trade(order.sides[1], volume, order.limit, kind)
@@ -720,7 +720,7 @@ class Account:
     def handle(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         """Do what a request asks for, and return the exchange's answers.
 
-        The session's own members, token and reqid, have been seen to. Empty is absent.
+        The connection has already handled token and reqid. An empty value counts as absent.
         """
         name = request["event"]
         request = {field: value for field, value in request.items() if value != ""}
@@ -757,7 +757,7 @@ class Account:
         return orders
 
     def admit(self, order: Order, instead: Order | None = None) -> None:
-        """Raise Refused for an order that is against the rules, or beyond the account's means."""
+        """Raise Refused for an order that breaks a rule, or that the account can't pay."""
         pair = order.book.pair
         price = order.target or order.book.last.price
         if order.price % pair.tick or order.price2 % pair.tick:
@@ -808,7 +808,7 @@ class Account:
         return book
 
     def add(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """Place an order, or only look whether it could be placed."""
+        """Place an order, or with validate only check it."""
         order = self.build(request)
         self.admit(order)
         result = {"descr": order.describe()}
@@ -819,7 +819,7 @@ class Account:
         return [{**result, "txid": order.txid, **identity(order)}]
 
     def amend(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """Change an order's volume or price in place; only a smaller volume keeps its turn."""
+        """Change an order's volume or price. Only a smaller volume keeps its queue position."""
         kind = "cl_ord_id" if "cl_ord_id" in request else "txid"
         check(request, kind)
         check_deadline(request, self.clock())
@@ -843,7 +843,7 @@ class Account:
         return [{"amend_id": self.txid("T"), **identity(order)}]
 
     def change(self, order: Order, volume: Decimal, target: Decimal) -> None:
-        """Give an open order another volume and limit; only a smaller volume keeps its turn."""
+        """Change an open order. Only a smaller volume keeps its queue position."""
         if volume > order.volume or target != order.target:
             self.lift(order)
         order.volume, order.changed = volume, self.market.now
@@ -860,7 +860,7 @@ class Account:
             self.match(order)
 
     def edit(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """Put another order, with an id of its own, in the place of one that is untouched."""
+        """Replace an order that has no trades by a new order with a new id."""
         if isinstance(request.get("validate"), bool):  # here both are taken
             request = {**request, "validate": str(request["validate"])}
         check(request, "orderid", "pair")
@@ -888,7 +888,7 @@ class Account:
         return order
 
     def rebuild(self, old: Order, request: dict[str, Any]) -> Order:
-        """Return an order that is another but for what editOrder's arguments change.
+        """Return a copy of an order with the changes that editOrder's arguments ask for.
 
         The flags are not kept.
         """

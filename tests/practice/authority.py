@@ -1,4 +1,4 @@
-"""Who a client trusts: a certificate authority of the exchange's own, and how clients are told."""
+"""The exchange's own certificate authority, and how clients are told to trust it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ HEARTBEAT = {"event": "heartbeat"}
 
 
 class Denied(Exception):
-    """Ends a subscription or a call; its text is the exchange's errorMessage."""
+    """Rejects a subscription or a REST call. Its text is the exchange's errorMessage."""
 
 
 def compact(message: object) -> str:

@@ -1,6 +1,6 @@
-"""One WebSocket connection to the practice exchange: what its client asks for, and is told.
+"""One WebSocket connection to the practice exchange: its requests, answers and subscriptions.
 
-It says to its Transport what is to be sent, and knows of no sockets itself.
+It passes what it sends to its Transport, and does not use sockets itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MALFORMED = "Malformed request"
 
 
 def finite(text: str) -> float:
-    """Return a number of a request, or raise ValueError for one that JSON hasn't."""
+    """Return a number of a request, or raise ValueError for one that JSON does not allow (NaN)."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(text)
@@ -43,7 +43,7 @@ def finite(text: str) -> float:
 
 
 def read_request(message: str) -> dict[str, Any]:
-    """Return the request that a message is; it is empty where the message is none."""
+    """Return the request in a message, or an empty dict if the message is not a request."""
     try:
         request = json.loads(message, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
@@ -94,7 +94,7 @@ class Connection:
         self.flush()
 
     def put(self, *messages: object) -> None:
-        """Put messages into the outbox."""
+        """Add messages to the outbox."""
         self.outbox += map(compact, messages)
 
     def flush(self) -> None:
@@ -104,7 +104,7 @@ class Connection:
             self.transport.send(texts)
 
     def leave(self) -> None:
-        """Be no longer a part of the exchange: nothing is said any more, and nothing heard."""
+        """Leave the exchange: from now on nothing is sent, and nothing received is handled."""
         if not self.over:
             self.over = True
             self.practice.connections.remove(self)
@@ -118,13 +118,13 @@ class Connection:
         return [pair for pair, _ in self.feeds] + list(self.private)
 
     def end(self, how: Callable[..., None], *details: Any) -> None:
-        """End the connection, by a method of the transport; what was to be said is said before."""
+        """Send what is in the outbox, and end the connection with a method of the transport."""
         self.flush()
         self.leave()
         how(*details)
 
     def tick(self) -> None:
-        """Do what is due: the heartbeat, a subscription's end, or the connection's."""
+        """Do what is due: send a heartbeat, end a subscription, or end the connection."""
         self.beat()
         self.shed_oldest()
         now = self.practice.clock()
@@ -170,7 +170,7 @@ class Connection:
         self.private = {}
 
     def take(self, message: str) -> None:
-        """Do what a message asks for. The answers come before what it has brought about."""
+        """Handle a message. The answers are sent before the messages that it causes."""
         if self.over:
             return
         self.asked = self.practice.clock()
@@ -186,7 +186,7 @@ class Connection:
         self.practice.flush()
 
     def slow_down(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return the answers to a request that exceeds the rate limit; it isn't carried out.
+        """Return the answers to a request that exceeds the rate limit. It is not carried out.
 
         The three forms that the real exchange is known to use come in turn. The third one tells
         of a subscription, so other requests have the first two.
@@ -224,7 +224,7 @@ class Connection:
         return event(**status)
 
     def refuse_pairs(self, words: str, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """Return what refuses each pair of a request, or the whole where it has no pairs."""
+        """Return the rejections for each pair of a request, or one if it has no pairs."""
         pairs, subscription = request.get("pair"), request.get("subscription")
         names = [name for name in pairs if isinstance(name, str)] if isinstance(pairs, list) else []
         if not names:
@@ -267,7 +267,7 @@ class Connection:
         return answers
 
     def read_subscription(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the subscription in a request, or raise Denied for what can't be one."""
+        """Return the subscription in a request, or raise Denied if it is not valid."""
         subscription = request.get("subscription")
         if not isinstance(subscription, dict):
             raise Denied("Subscription field must be an object")
@@ -328,7 +328,7 @@ class Connection:
         return [self.private_status(self.private.pop(subscription["name"]), "unsubscribed")]
 
     def unsubscribe_all(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        """Unsubscribe from everything there is of some pairs, or from every private feed."""
+        """Unsubscribe from every feed of some pairs, or from every private feed."""
         if self.public:
             pairs = set(map(rename, self.read_pairs(request)))
             return self.close_feeds([key for key in self.feeds if key[0] in pairs])
@@ -354,7 +354,7 @@ class Connection:
         pairs: list[str],
         subscription: dict[str, Any],
     ) -> list[dict[str, Any]]:
-        """Return what ACT does for each pair, or why it can't."""
+        """Return the result of ACT for each pair, or its rejection."""
         answers = []
         for pair in pairs:
             try:

@@ -43,7 +43,7 @@ def read_nonce(body: bytes) -> str:
 
 
 class Tokens:
-    """The tokens that were given out, and until when they are good."""
+    """The tokens that were issued, and until when they are valid."""
 
     def __init__(self, life: float, clock: Callable[[], float], seed: int) -> None:
         self.life = life
@@ -72,7 +72,7 @@ class Tokens:
         return token.rstrip("=")
 
     def renew(self, token: str) -> None:
-        """Make a token good for another life."""
+        """Extend a token by its full life."""
         self.ends[token] = self.clock() + self.life
 
     def revoke(self) -> None:
@@ -80,10 +80,10 @@ class Tokens:
         self.ends.clear()
 
     def use(self, token: object, kept: bool) -> None:
-        """Use a token, or raise Denied where it is too old and no subscription has kept it.
+        """Check a token, or raise Denied if it has expired and no subscription keeps it valid.
 
-        Kraken's support says that trading keeps a token alive as well, its reference doesn't:
-        a script that works here does without.
+        Kraken's support says that trading keeps a token valid as well. Its reference does not say
+        so, and this exchange is the stricter one: what works here works with both.
         """
         good = isinstance(token, str) and token in self.ends
         if not good or not (kept or self.clock() <= self.ends[cast(str, token)]):

@@ -37,14 +37,14 @@ LATE = 5.0  # seconds that the market may be behind before its time slips
 
 
 class Channel:
-    """A feed and the connections that follow it, for all of which its messages are made once."""
+    """A feed and its subscribers. Each message is built once for all of them."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
         self.connections: list[Connection] = []
 
     def publish(self, act: Act) -> None:
-        """Send an act to all who follow."""
+        """Send an act to all subscribers."""
         if self.connections:
             messages = list(map(compact, self.feed.news(act)))
             for connection in self.connections:
@@ -86,7 +86,7 @@ class Practice:
 
     @property
     def refusal(self) -> tuple[int, str, tuple[tuple[str, str], ...]] | None:
-        """The HTTP response in place of a WebSocket, if a fault wants one."""
+        """The HTTP response instead of a WebSocket, if a fault asks for one."""
         return next((REFUSALS[name] for name in self.faults if name in REFUSALS), None)
 
     @property
@@ -120,7 +120,7 @@ class Practice:
         return behind
 
     def end_sessions(self) -> None:
-        """Make tokens invalid, and end the feeds of their holders, if a fault wants that now.
+        """Make all tokens invalid and end their feeds, if it is time for that fault.
 
         The real exchange answers Invalid session to living tokens after its own upgrades. That it
         ends their feeds with the same words is a guess.
@@ -133,7 +133,7 @@ class Practice:
                 connection.lose_session()
 
     def advance(self) -> bool:
-        """Let the market catch up with the clock, and return whether there was no time for that."""
+        """Let the market catch up with the clock, and return whether it is still behind."""
         begin = self.clock()
         goal = self.time - self.slipped
         while self.market.now < goal and self.clock() - begin < BUSY:
@@ -143,35 +143,35 @@ class Practice:
         return self.market.now < goal
 
     def slip(self, seconds: float) -> None:
-        """Leave out some of the market's time, and say so when it is the first."""
+        """Skip some of the market's time, and say so the first time."""
         if not self.slipped:
             print("This is more than the machine can carry: market time slips.", file=sys.stderr)
         self.slipped += seconds
 
     def flush(self) -> None:
-        """Send what there is to send."""
+        """Send the contents of all outboxes."""
         for connection in self.connections:
             connection.flush()
 
     def publish(self, act: Act) -> None:
-        """Send an act to all who follow its book."""
+        """Send an act to all subscribers of its book."""
         for channel in self.channels[act.book.pair.name].values():
             channel.publish(act)
 
     def publish_order(self, order: Order, fields: dict[str, Any]) -> None:
-        """Send what is new of an order to all who follow openOrders."""
+        """Send what has changed in an order to all subscribers of openOrders."""
         for connection in self.connections:
             if feed := connection.private.get("openOrders"):
                 connection.put(feed.message([feed.order(order, fields)]))
 
     def publish_fills(self, fills: list[Fill]) -> None:
-        """Send trades to all who follow ownTrades."""
+        """Send trades to all subscribers of ownTrades."""
         for connection in self.connections:
             if feed := connection.private.get("ownTrades"):
                 connection.put(*feed.fills(fills))
 
     def kept(self, token: object) -> bool:
-        """Return whether a private subscription keeps a token alive."""
+        """Return whether a private subscription keeps a token valid."""
         feeds = (feed for connection in self.connections for feed in connection.private.values())
         return any(feed.token == token for feed in feeds)
 

@@ -1,4 +1,4 @@
-"""The faults of the practice exchange: what goes wrong on purpose, once it is switched on."""
+"""The faults of the practice exchange, which a user can switch on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNAVAILABLE = "EService:Unavailable"
 
 
 class Fault(NamedTuple):
-    """What goes wrong on purpose."""
+    """A fault that a user can switch on."""
 
     about: str
     seconds: float | None = None  # the S of NAME=S if none is given; None: the fault has no S

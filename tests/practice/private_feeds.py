@@ -41,7 +41,7 @@ class PrivateFeed:
         return [rows, self.name, {"sequence": self.sequence}]
 
     def order(self, order: Order, fields: dict[str, Any]) -> dict[str, Any]:
-        """Return what is to be said of an order."""
+        """Return the entry of an order in a message."""
         if self.counted:
             counter = self.account.counters[order.book.pair.name]
             fields = {**fields, "ratecount": str(int(counter.at(self.account.market.now)))}
@@ -58,7 +58,7 @@ class PrivateFeed:
         return [self.message([{fill.txid: fill.show()} for fill in reversed(fills)])]
 
     def trades(self, fills: list[Fill]) -> list[Fill]:
-        """Return fills, those of a taker as one if that is wanted."""
+        """Return fills, with those of a taker order combined if that is asked for."""
         return consolidate(fills) if self.consolidated else fills
 
     def fills(self, fills: list[Fill]) -> list[Any]:

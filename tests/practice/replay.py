@@ -1,4 +1,4 @@
-"""A recording in place of the market."""
+"""A server that sends a recording instead of the market."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RECEIVED = r"\[[0-9.]+,([\[{].*[\]}])\]"  # [time,message]; a market message end
 
 
 def read_messages(recording: Path) -> list[str]:
-    """Return the messages of a recording, or raise OSError, or ValueError where it is no text.
+    """Return the messages of a recording, or raise OSError, or ValueError if it is not text.
 
-    A line is a message, or, from the README's recorder, when it came and the message.
+    A line is a message, or [time,message] as examples/record.py writes it.
     """
     *lines, rest = recording.read_bytes().decode().split("\n")
     lines += [rest] if rest else []

@@ -1,4 +1,4 @@
-"""The practice exchange's public REST API: the market, as who asks over HTTPS sees it.
+"""The practice exchange's public REST API, which shows the same market over HTTPS.
 
 Its names are the exchange's old ones: XXBT for XBT, XXBTZUSD for XBT/USD, whose altname is XBTUSD.
 """
@@ -36,7 +36,7 @@ INVALID = "EGeneral:Invalid arguments"
 
 
 class Asset(NamedTuple):
-    """What the exchange says of an asset."""
+    """The properties of an asset that the exchange shows."""
 
     code: str
     decimals: int
@@ -107,7 +107,7 @@ def find_one(market: Market, query: dict[str, str]) -> Book:
 
 
 def find_some(market: Market, query: dict[str, str]) -> list[Book]:
-    """Return the books of the pairs that are asked for, or of a class, or raise Refused."""
+    """Return the books of the given pairs or asset class, or raise Refused."""
     if query.get("pair"):
         return [find(market, name) for name in query["pair"].split(",")]
     aclass = query.get("aclass_base") or query.get("asset_class") or "currency"
@@ -121,7 +121,7 @@ def get_time(market: Market, _: dict[str, str]) -> dict[str, Any]:
 
 
 def get_assets(market: Market, query: dict[str, str]) -> dict[str, Any]:
-    """Return what there is to know of some assets, or of all of a class."""
+    """Return the properties of some assets, or of all of a class."""
     traded = {name for book in market.books.values() for name in (book.pair.base, book.pair.quote)}
     aclass = query.get("aclass") or "currency"
     names = [name for name in ASSETS if name in traded and ASSETS[name].aclass == aclass]
@@ -135,7 +135,7 @@ def get_assets(market: Market, query: dict[str, str]) -> dict[str, Any]:
 
 
 def describe_asset(name: str) -> dict[str, Any]:
-    """Return what there is to know of an asset."""
+    """Return the properties of an asset."""
     asset = ASSETS[name]
     return {
         "aclass": asset.aclass,
@@ -147,7 +147,7 @@ def describe_asset(name: str) -> dict[str, Any]:
 
 
 def get_pairs(market: Market, query: dict[str, str]) -> dict[str, Any]:
-    """Return what there is to know of some pairs, or of all whose base is of a class."""
+    """Return the properties of some pairs, or of all whose base asset is of a class."""
     part = query.get("info") or "info"
     if part != "info" and part not in PARTS:
         raise Refused(INVALID)
@@ -159,7 +159,7 @@ def get_pairs(market: Market, query: dict[str, str]) -> dict[str, Any]:
 
 
 def describe_pair(pair: Pair) -> dict[str, Any]:
-    """Return what there is to know of a pair; fees have one tier, which is what is paid."""
+    """Return the properties of a pair. There is one tier of fees, which every order pays."""
     base, quote = ASSETS[pair.base], ASSETS[pair.quote]
     leverage = [] if base.aclass == TOKENIZED else [2, 3, 4, 5]
     return {
@@ -257,7 +257,7 @@ def get_trades(market: Market, query: dict[str, str]) -> dict[str, Any]:
 
 
 def nano(trade_id: int, trade: Trade) -> int:
-    """Return when it was traded, in nanoseconds; its number makes it unlike any other's."""
+    """Return the time of a trade in nanoseconds. Its number makes this time unique."""
     return int(trade.time * NANO) + trade_id
 
 

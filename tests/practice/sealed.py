@@ -54,9 +54,9 @@ HIDDEN = (
 
 
 def seal(bundle: Path, program: str) -> None:
-    """Go where there is nothing but this exchange, or raise OSError where the system forbids it."""
+    """Make every other address unreachable, or raise OSError if the system forbids it."""
     if sys.platform != "linux":
-        raise OSError(0, "there are none but on Linux", sys.platform)
+        raise OSError(0, "they exist only on Linux", sys.platform)
     enter()
     raise_loopback()
     call("mount", None, b"/", None, ctypes.c_ulong(RECURSIVE | PRIVATE), None)
@@ -67,7 +67,7 @@ def seal(bundle: Path, program: str) -> None:
 
 
 def call(name: str, *arguments: Any) -> None:
-    """Call a function of the C library that says with 0 that all is well."""
+    """Call a function of the C library, and raise OSError unless it returns 0."""
     library = ctypes.CDLL(None, use_errno=True)
     if getattr(library, name)(*arguments):
         number = ctypes.get_errno()
@@ -75,7 +75,7 @@ def call(name: str, *arguments: Any) -> None:
 
 
 def enter() -> None:
-    """Enter namespaces of our own, as the user that we are."""
+    """Enter new namespaces, with the same user id as before."""
     user, group = os.geteuid(), os.getegid()
     call("unshare", NEW_USER | NEW_NETWORK | NEW_MOUNTS)
     for name, text in (
@@ -87,18 +87,18 @@ def enter() -> None:
 
 
 def raise_loopback() -> None:
-    """Switch the loopback on, which is all that the network has."""
+    """Switch on the loopback interface, the only one of this network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         fcntl.ioctl(sock, SET_FLAGS, struct.pack("16sh22x", b"lo", UP))
 
 
 def bind(source: Path, target: str) -> None:
-    """Put a file or folder in the place of another."""
+    """Mount a file or folder over another one."""
     call("mount", bytes(source), os.fsencode(target), None, ctypes.c_ulong(BIND), None)
 
 
 def hide(path: str) -> None:
-    """Put nothing in the place of a file or folder."""
+    """Mount something empty over a file or folder."""
     if os.path.isdir(path):
         call("mount", b"none", os.fsencode(path), b"tmpfs", ctypes.c_ulong(0), b"mode=700")
     else:
@@ -106,7 +106,7 @@ def hide(path: str) -> None:
 
 
 def replace_files(folder: Path) -> None:
-    """Let names be looked up in the hosts file, where the three hosts are, and nowhere else."""
+    """Replace the resolver's files, so that names are looked up only in our hosts file."""
     names = {"localhost": "127.0.0.1", socket.gethostname(): "127.0.0.1"}
     names.update({host: address for host, (address, _) in ADDRESSES.items()})
     texts = {
@@ -123,7 +123,7 @@ def replace_files(folder: Path) -> None:
 
 
 def replace_trust(bundle: Path, program: str) -> None:
-    """Let the authority be the only one that the system trusts, and the clients in reach."""
+    """Make our authority the only one that the system and the clients that we find trust."""
     store = bundle.parent / "certs"
     store.mkdir()
     for name in (HASHED, "ca-certificates.crt", "ca-bundle.crt"):
@@ -136,7 +136,7 @@ def replace_trust(bundle: Path, program: str) -> None:
 
 
 def bundles(program: str) -> Iterator[str]:
-    """Yield the bundles of this Python's OpenSSL, and of certifi beside the programs in reach."""
+    """Yield the bundles of this Python's OpenSSL and of the certifi that programs use."""
     yield ssl.get_default_verify_paths().openssl_cafile
     for folder in {os.path.dirname(program), *os.get_exec_path()}:
         with contextlib.suppress(PermissionError):  # then we can't run what is there, either

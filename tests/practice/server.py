@@ -42,7 +42,7 @@ ANYWHERE: dict[str, Address] = dict.fromkeys(HOSTS, ("127.0.0.1", 0))
 
 
 class Line(Generic[Item]):
-    """One way of a connection: what goes in comes out so many seconds later."""
+    """One direction of a connection: what is put in comes out after a delay in seconds."""
 
     def __init__(self, latency: float, most: int = 0) -> None:
         self.latency = latency
@@ -75,7 +75,7 @@ def reset(transport: Any) -> None:
 
 
 class DelayedTransport:
-    """The way to a client over the network, with what is delayed on it in either direction."""
+    """The Transport over the network, with a delay in both directions."""
 
     def __init__(self, ws: ServerConnection, latency: float) -> None:
         self.ws = ws
@@ -84,7 +84,7 @@ class DelayedTransport:
         self.unread = 0  # bytes
 
     def later(self, act: Callable[[], Awaitable[None]], size: int = 0) -> None:
-        """Do something on the connection, once all before it is done."""
+        """Queue something to be done on the connection after everything before it."""
         self.unread += size
         self.told.put_nowait((size, act))
 
@@ -106,7 +106,7 @@ class DelayedTransport:
         reset(self.ws.transport)
 
     async def listen(self) -> None:
-        """Take in what the client sends, to its end."""
+        """Read what the client sends, until the connection ends."""
         async for message in self.ws:
             if isinstance(message, str):
                 await self.asked.put(message)
@@ -125,7 +125,7 @@ class DelayedTransport:
 
 
 async def first(*works: Awaitable[None]) -> None:
-    """Do several things until one of them ends, in whatever way."""
+    """Run several coroutines until one of them ends or fails."""
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -146,7 +146,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @contextlib.contextmanager
 def seen() -> Iterator[None]:
-    """Say on stderr what goes wrong in here; that a client is gone is nothing wrong."""
+    """Print errors on stderr, except that a client has left."""
     try:
         yield
     except (ConnectionClosed, OSError, EOFError, h11.RemoteProtocolError):
@@ -183,7 +183,7 @@ class Server:
         await self.running.aclose()
 
     async def keep_time(self) -> None:
-        """Let the exchange's time pass; where it is behind, half of the time is others'."""
+        """Let the exchange's time pass. Half of the time is left to the connections."""
         with seen():
             while True:
                 behind = self.practice.tick()
@@ -221,7 +221,7 @@ class Server:
         return address_of(server)[1]
 
     def refuse(self, ws: ServerConnection, request: Request) -> Response | None:
-        """Return an HTTP response in place of a WebSocket, if there is to be none."""
+        """Return an HTTP response instead of a WebSocket if a fault asks for it, or None."""
         status, body, headers = self.practice.refusal or (0, "", ())
         if not status and request.path.partition("?")[0] != "/":
             status, body = HTTPStatus.NOT_FOUND, AWAY.format(path=request.path)
@@ -265,7 +265,7 @@ class Server:
         return b"".join(http.send(part) or b"" for part in parts)
 
     async def lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Lead a client of the proxy to the host that it asks for."""
+        """Connect a client of the proxy with the host that it asks for."""
         with seen(), contextlib.closing(writer):
             method, target = (await reader.readuntil(b"\r\n\r\n")).decode().split()[:2]
             host, _, port = target.partition(":")
@@ -283,7 +283,7 @@ class Server:
 
 
 def address_of(server: Any) -> Address:
-    """Return where a server listens, and make its connections narrow."""
+    """Return the address of a server, and give its connections small buffers."""
     (sock,) = server.sockets
     narrow(sock)
     host, port = sock.getsockname()
@@ -291,7 +291,7 @@ def address_of(server: Any) -> Address:
 
 
 def narrow(sock: Any) -> None:
-    """Let the system hold little on a connection's way: who doesn't read is soon found out."""
+    """Give a connection small buffers, so that a client that does not read is noticed soon."""
     for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
         sock.setsockopt(socket.SOL_SOCKET, option, NARROW)
 
@@ -299,7 +299,7 @@ def narrow(sock: Any) -> None:
 async def receive(
     http: h11.Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> tuple[h11.Request, bytes] | None:
-    """Return a call and its body, however that is sent, or None if the client is gone."""
+    """Return an HTTP request and its body, or None if the client has left."""
     request, body = cast(h11.Request, None), b""
     while not isinstance(event := http.next_event(), h11.EndOfMessage):
         if event is h11.NEED_DATA:

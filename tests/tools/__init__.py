@@ -1,1 +1,1 @@
-"""Programs for developers, which measure the client and put it to the proof. No tests."""
+"""Programs for developers, which measure and check the client. They are not tests."""

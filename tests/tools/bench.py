@@ -85,7 +85,7 @@ class Direct(ScriptedExchange):
 
 
 class EndedEarly(Exception):
-    """A client didn't print all there was; its text says how it ended."""
+    """A client did not print every message. The text says how it ended."""
 
 
 class Measurement(NamedTuple):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""tests/examples/place.py, put to the proof: is what it says of an order true? Not a test.
+"""Checks that what tests/examples/place.py says of an order is true. Not a test.
 
     python tests/tools/orders.py [--orders 100] [--at-once 10] [--seed 0] [--signals]
 
@@ -65,12 +65,12 @@ class Outcome(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What was said, in short."""
+        """The first words of what place.py printed."""
         return self.said.partition(":")[0] or "nothing"
 
     @property
     def right(self) -> bool:
-        """Whether it is true; that something is not known says nothing false."""
+        """Whether this is true. "not known" is never false."""
         if self.order and f"userref {self.order.userref}, " not in self.shown:
             return False
         if self.word == "nothing":  # a signal before place.py has taken the signals over

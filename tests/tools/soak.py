@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A soak: much data through the whole process into a file, and nothing lost. Not a test.
+"""Sends much data through the client into a file, and checks that nothing is lost. Not a test.
 
     python tests/tools/soak.py [--messages 1000000] [--gigabytes 1]
 
@@ -135,7 +135,7 @@ class Soak:
 
 
 def main() -> int:
-    """Soak, and say what was seen."""
+    """Run everything, and print the results."""
     parser = argparse.ArgumentParser(description="Put the client to soak.")
     parser.add_argument("--messages", type=int, default=1_000_000)
     parser.add_argument("--gigabytes", type=float, default=1.0)

@@ -64,7 +64,7 @@ class StoppedOrder:
         self.started = threading.Event()
 
     def reach(self, moment: str) -> None:
-        """Have the client stopped if this is the moment for it."""
+        """Stop the client if this is the chosen moment."""
         if moment == self.moment:
             threading.Timer(self.delay, self.stop).start()
 
@@ -75,7 +75,7 @@ class StoppedOrder:
             self.process.send_signal(number)
 
     def script(self, peer: Peer) -> None:
-        """Be the exchange."""
+        """Play the exchange for one order."""
         self.reach("connected")
         peer.greet()
         self.reach("greeted")
@@ -130,7 +130,7 @@ def stop_orders(count: int, seed: int, workers: int) -> Counter[tuple[str, str, 
 
 
 def main() -> int:
-    """Stop orders, and say what came of it."""
+    """Stop orders, and print the results."""
     parser = argparse.ArgumentParser(description="Stop orders at random moments.")
     parser.add_argument("--orders", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
