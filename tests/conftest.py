@@ -33,6 +33,7 @@ PROGRAMS = (
     "grep",
     "jq",
     "kcat",
+    "openssl",
     "redis-cli",
     "redis-server",
     "systemd-analyze",

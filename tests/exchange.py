@@ -174,7 +174,7 @@ def main() -> int:
                 seal(authority.bundle, options.command[0])
             except OSError as error:
                 print(
-                    "--sealed needs user, network and mount namespaces, which are not allowed here:"
+                    "--sealed needs user, network and mount namespaces, which this system forbids:"
                     f" {error.strerror} ({error.filename})",
                     file=sys.stderr,
                 )

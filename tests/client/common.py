@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import time
 from collections.abc import Iterator
 
 import krakenws
 from client.scripted import GREETING
-from conftest import TOKEN
+from conftest import TOKEN, Client
 
 TICKER = '{"event":"subscribe", "subscription":{"name":"ticker"}, "pair":["XBT/USD"]}'
 SUBSCRIBED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
@@ -72,6 +74,47 @@ def cut(stopped_by: str) -> str:
     """Return the sentence for a line that was stuck when the run had to end."""
     stuck = "while its reader was stuck: the last line is cut or missing"
     return f"stdout can't be written (stopped by {stopped_by}, {stuck})\n"
+
+
+# In the child: its clock is ahead by what a file says, and the waits between its attempts, in which
+# it polls nothing but its stdout, pass at once.
+CLOCK = """
+import select
+getaddrinfo, clock, poll, waited = socket.getaddrinfo, time.monotonic, select.poll, [0.0]
+class Poll:
+    def __init__(self):
+        self.real, self.numbers = poll(), set()
+    def register(self, number, *events):
+        self.numbers.add(number)
+        self.real.register(number, *events)
+    def unregister(self, number):
+        self.numbers.discard(number)
+        self.real.unregister(number)
+    def poll(self, limit=None):
+        if self.numbers - {1}:
+            return self.real.poll(limit)
+        waited[0] += (limit or 0) / 1000
+        return self.real.poll(0)
+select.poll = Poll
+time.monotonic = lambda: clock() + waited[0] + float(open(AHEAD).read())
+"""
+
+
+def set_clock(client: Client, ahead: float) -> None:
+    """Let the client's clock be ahead by so many seconds, from the next look at it."""
+    path = client.folder / "ahead"
+    path.with_suffix(".new").write_text(str(ahead))
+    path.with_suffix(".new").replace(path)
+    if "PYTHONPATH" not in client.environment:
+        client.patch(f"AHEAD = {os.fspath(path)!r}\n{CLOCK}")
+
+
+@contextlib.contextmanager
+def soon() -> Iterator[None]:
+    """Fail where it takes ten seconds: a slow machine needs one for what should come at once."""
+    begin = time.monotonic()
+    yield
+    assert time.monotonic() - begin < 10
 
 
 def hang(sock: socket.socket) -> None:

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import krakenws
-from client.common import DATA, ORDER_SHOWN, SUBSCRIBED, TICKER
+from client.common import ACCEPTED, DATA, GREETED, ORDER_SHOWN, SUBSCRIBED, TICKER, got, sent
 from client.scripted import Peer, ScriptedExchange, answer
 from conftest import SCRIPT, TOKEN, Client
 from krakenws import TABLE
@@ -56,6 +56,11 @@ USAGE = ["Usage: ", "Example: ", "Feeds: ", "Endpoints: ", "Options: "]
             id="reconnect for ping",
         ),
         pytest.param(
+            ["addOrder", "--reconnect", "0"],
+            "--reconnect is for feeds: no request is ever sent twice",
+            id="reconnect at once for an order",
+        ),
+        pytest.param(
             ["addOrder", "--reconnect", "1"],
             "--reconnect is for feeds: no request is ever sent twice",
             id="reconnect for an order",
@@ -87,11 +92,21 @@ def test_parameter(client: Client) -> None:
 
 
 def test_token_as_a_parameter(client: Client) -> None:
-    """A token among the words is not repeated."""
-    result = client.run("addOrder", TOKEN.replace("=", ""))
-    assert TOKEN not in result.out
-    result = client.run("openOrders", TOKEN.split("=")[0])
-    assert result.status == 1
+    """A token among the words is masked where they are repeated, and sent as what it was typed."""
+    sentence = "Parameter token can't be given: the client sets it\n"
+    assert client.run("addOrder", f"token={TOKEN}") == (1, sentence, "")
+    assert client.run("openOrders", f"token={TOKEN}") == (1, sentence, "")
+    token = TOKEN.replace("=", "")
+    (client.folder / "WS_Token").write_text(token)
+    sentence = "Parameter *** is not of the form name=value\n"
+    assert client.run("addOrder", token) == (1, sentence, "")
+    assert client.run("openOrders", "-r", token) == (1, "", sentence)
+    assert client.exchange.dialled == []
+    client.exchange.script = answer(ACCEPTED)
+    shown = sent('{"event":"addOrder", "token":"***", "userref":"***"}')
+    result = client.run("addOrder", "-C1", f"userref={token}")
+    assert result == (0, GREETED + shown + got(ACCEPTED), "")
+    assert client.exchange.received == [shown[len(sent("")) - 1 : -1].replace("***", token)]
 
 
 @pytest.mark.parametrize("argv", [["ticker", b"\xff/USD"], ["addOrder", b"userref=\xff"]])
@@ -129,7 +144,12 @@ def test_help(client: Client) -> None:
     assert (status, err) == (0, "")
     words = out.split()
     assert set(TABLE) <= set(words)
-    assert {str(status) for status in krakenws.STATUSES} <= set(words)
+    statuses = dict(line.split(maxsplit=1) for line in out.split("exit status:\n")[1].splitlines())
+    assert list(statuses) == ["0", "1", "3", "124"]
+    assert "accepted request" in statuses["0"]
+    assert "certainly not in effect" in statuses["1"]
+    assert "its fate is unknown: it may be live" in statuses["3"]
+    assert "time limit" in statuses["124"]
     assert client.run("nosuch", "-h").out == out
     assert client.exchange.dialled == []
 

@@ -27,6 +27,7 @@ from client.common import (
     messages_failed,
     request_failed,
     sent,
+    set_clock,
     silence,
 )
 from client.scripted import Peer, Refusal, ScriptedExchange, answer, frame
@@ -171,6 +172,28 @@ def test_closed(client: Client, code: int | None, reason: str, words: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("data", "words"),
+    [(b"\x03\xe9bye", "1001 bye"), (b"\x03\xe9\xffbye", "1001 \ufffdbye"), (b"\x03\xe8", "1000")],
+    ids=["text", "not UTF-8", "no reason"],
+)
+def test_closed_and_reset(client: Client, data: bytes, words: str) -> None:
+    """The code and the reason are said also where a reset follows, and what isn't UTF-8 is marked.
+
+    The client is stopped meanwhile, so that both are there before it reads on.
+    """
+
+    def then(peer: Peer) -> None:
+        peer.sync()
+        process = client.running().freeze()
+        peer.sock.sendall(frame(data, Opcode.CLOSE))
+        peer.reset()
+        process.thaw()
+
+    client.exchange.script = answer(SUBSCRIBED, then=then)
+    assert client.run("ticker", "XBT/USD", "-rq") == (1, "", messages_failed(words))
+
+
+@pytest.mark.parametrize(
     ("messages_sent", "out", "sentence"),
     [
         pytest.param(0, "", connection_failed, id="before the greeting"),
@@ -261,6 +284,31 @@ def test_dead_but_not_silent(client: Client, first: bytes, life: bytes, slow: bo
     client.exchange.script = answer(SUBSCRIBED, then=live)
     result = client.run("ticker", "XBT/USD", "--idle-timeout", "2", "-rq")
     assert result == (1, "", messages_failed("nothing received for 2 seconds"))
+
+
+def look_at_the_clock(peer: Peer) -> None:
+    """Give the client more pings than it reads after a deadline."""
+    for _ in range(100):
+        peer.sync()
+
+
+def test_healthy(client: Client) -> None:
+    """A feed with a message now and then outlives --idle-timeout, which is 30 seconds."""
+    set_clock(client, 0)
+
+    def then(peer: Peer) -> None:
+        for ahead in (25, 50, 75):
+            peer.sync()
+            set_clock(client, ahead)
+            look_at_the_clock(peer)
+            peer.send(DATA)
+        peer.sync()
+        set_clock(client, 106)
+        look_at_the_clock(peer)
+
+    client.exchange.script = answer(SUBSCRIBED, then=then)
+    result = client.run("ticker", "XBT/USD", "-rq")
+    assert result == (1, f"{DATA}\n" * 3, messages_failed("nothing received for 30 seconds"))
 
 
 def test_no_idle_timeout(client: Client) -> None:

@@ -8,8 +8,10 @@ import signal
 import pytest
 
 from client.common import (
+    ACCEPTED,
     DATA,
     FATE,
+    PONG,
     SUBSCRIBED,
     TIMED_OUT,
     connection_failed,
@@ -59,6 +61,18 @@ def test_longest_limits(client: Client) -> None:
     """The longest times that are taken are not too long for the system."""
     argv = ["-W", "1e6", "--idle-timeout", "1e6", "--token-command", f"echo '{TOKEN}'"]
     assert client.run("cancelAll", "-rqC1", *argv).status == 0
+
+
+@pytest.mark.parametrize(("name", "reply"), [("ping", PONG), ("addOrder", ACCEPTED)])
+def test_no_limit(client: Client, name: str, reply: str) -> None:
+    """-W 0 lets a request wait for longer than its three seconds."""
+
+    def then(peer: Peer) -> None:
+        assert peer.receive(timeout=3.5) is None
+        peer.send(reply)
+
+    client.exchange.script = answer(then=then)
+    assert client.run(name, "-rqC1", "-W0") == (0, f"{reply}\n", "")
 
 
 def test_order_not_even_begun(client: Client) -> None:

@@ -265,6 +265,24 @@ def test_closed(client: Client) -> None:
     assert client.exchange.dialled == []
 
 
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_closed_for_help(client: Client, option: str) -> None:
+    """What can't be printed because stdout is closed has failed, whatever it is."""
+    result = client.run(option, preexec_fn=lambda: os.close(1))
+    assert result == (1, "", "stdout is closed\n")
+
+
+def test_stderr_closed(client: Client) -> None:
+    """What has the number of a stderr that was closed is something else, and stays untouched."""
+    client.patch(
+        "import os\ngetaddrinfo = socket.getaddrinfo\n"
+        "assert os.open('ledger', os.O_WRONLY | os.O_CREAT) == 2"
+    )
+    client.exchange.script = answer(then=lambda peer: peer.close(1001, "bye"))
+    assert client.run("addOrder", "-rq", preexec_fn=lambda: os.close(2)) == (3, "", "")
+    assert (client.folder / "ledger").read_text() == ""
+
+
 def test_all_closed(client: Client) -> None:
     """Without any stream there is still the exit status."""
     result = client.run("ping", preexec_fn=lambda: os.closerange(0, 3))

@@ -7,8 +7,9 @@ import itertools
 import json
 import re
 import signal
+import socket
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timezone
 
 import pytest
 
@@ -23,6 +24,7 @@ from client.common import (
     messages_failed,
     request_failed,
     sent,
+    set_clock,
 )
 from client.scripted import Peer, Refusal, answer
 from conftest import PATIENCE, TOKEN, Client
@@ -138,6 +140,7 @@ BROKEN = [
     for words in (
         "EService:Unavailable",
         "EService: Busy",
+        "EDatabase:Busy",
         "eservice:timeout",
         "EGeneral:Internal error:7",
         "EGeneral:internal error",
@@ -280,6 +283,66 @@ def test_limited_again_and_again(client: Client) -> None:
     assert process.signal(signal.SIGTERM).end() == (0, "", "")
 
 
+def wait(line: str) -> float:
+    """Return the seconds that a line says will be waited."""
+    return float(re.findall(r"again in ([0-9.]+) seconds$", line)[0])
+
+
+def test_waits_of_a_running_client(client: Client) -> None:
+    """The wait doubles up to a minute, and begins again only after a connection that lasted one."""
+    lives = [0, 0, 0, 40, 0, 0, 0, 0, 0, 61, 0]
+    nominal = [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 0.5, 1]
+    set_clock(client, 0)
+
+    def then(peer: Peer) -> None:
+        peer.sync()
+        number = len(client.exchange.received)
+        set_clock(client, sum(lives[:number]))
+        peer.close(1001, "bye")
+
+    client.exchange.script = answer(SUBSCRIBED, then=then)
+    argv = ["ticker", "XBT/USD", "--reconnect", "0.5", "--idle-timeout", "0"]
+    process = client.start(*argv)
+    for seconds in nominal:
+        line = process.read_until("Connecting again").splitlines()[-1]
+        assert 0.8 * seconds - 0.05 <= wait(line) <= 1.2 * seconds + 0.05
+    process.process.kill()
+
+
+def test_spread_of_the_waits(client: Client) -> None:
+    """Each wait is a random one from 0.8 to 1.2 of the nominal value, and its line is in UTC."""
+    set_clock(client, 0)
+    client.environment["TZ"] = "XXX-9"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        client.environment["https_proxy"] = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        process = client.start("ticker", "XBT/USD", "--reconnect", "1000")
+        said = [process.read_until("Connecting again").splitlines() for _ in range(100)]
+    process.process.kill()
+    waits = [wait(line) for _, line in said]
+    assert 800 <= min(waits) < 860
+    assert 1140 < max(waits) <= 1200
+    stamp = datetime.strptime(said[0][0].split()[0], "%Y-%m-%dT%H:%M:%SZ")
+    assert abs((datetime.now(timezone.utc).replace(tzinfo=None) - stamp).total_seconds()) < 600
+
+
+def test_stopped_before_the_second_reply(client: Client) -> None:
+    """After a reconnect, a stop before the subscription is accepted anew is still a success."""
+    scripts(client, closing(SUBSCRIBED, DATA), answer("{}"))
+    process = client.start("ticker", "XBT/USD", "--reconnect", "0")
+    process.read_until("{}")
+    assert process.signal(signal.SIGINT).end() == (0, "", "")
+
+
+def test_refused_connection_later(client: Client) -> None:
+    """A connection that is refused after one that worked is called a connection, too."""
+    client.exchange.refusals = (refusal for refusal in (None, Refusal(503)))  # type: ignore[misc]
+    scripts(client, closing(SUBSCRIBED, DATA), answer(SUBSCRIBED, DATA))
+    status, out, err = client.run("ticker", "XBT/USD", "-rqC2", "--reconnect", "0")
+    assert (status, out) == (0, f"{DATA}\n{DATA}\n")
+    assert lines(err)[2] == "Z " + connection_failed("HTTP 503 Service Unavailable").rstrip()
+
+
 def test_dead(client: Client) -> None:
     """A dead connection is a lost one."""
     scripts(client, answer(SUBSCRIBED, DATA), answer(SUBSCRIBED, DATA))
@@ -415,6 +478,7 @@ def command(pattern: str) -> str:
 
 def private(client: Client, token_command: str, *scripts_: Callable[[Peer], None]) -> list[str]:
     """Run a private feed until it waits for the lockout's end; return what it said."""
+    set_clock(client, 0)
     scripts(client, *scripts_)
     argv = ["openOrders", "-q", "--reconnect", "0", "--token-command", token_command]
     process = client.start(*argv)
@@ -464,18 +528,10 @@ def test_lockouts(client: Client, words: str) -> None:
     assert runs(client) == 4
 
 
-def hurry(client: Client) -> None:
-    """Let the client's clock run a thousand times as fast: it waits no longer than a second."""
-    client.patch(
-        "getaddrinfo, clock = socket.getaddrinfo, time.monotonic\n"
-        "time.monotonic = lambda: 1000 * clock()"
-    )
-
-
 @pytest.mark.parametrize(("pattern", "lockouts"), [("ynnny", 1), ("ynnnny", 2)])
 def test_after_a_lockout(client: Client, pattern: str, lockouts: int) -> None:
     """After 16 minutes the command is run again, and 16 minutes after each further failure."""
-    hurry(client)
+    set_clock(client, 0)
     scripts(client, closing(PRIVATE, DATA), answer(PRIVATE, DATA))
     argv = ["openOrders", "-rqC2", "--reconnect", "0", "--idle-timeout", "0"]
     status, out, err = client.run(*argv, "--token-command", command(pattern))
@@ -507,7 +563,7 @@ def greet_and_close(peer: Peer) -> None:
 )
 def test_a_success_between(client: Client, between: Callable[[Peer], None]) -> None:
     """Failures are in a row only where the command has not succeeded between them."""
-    hurry(client)
+    set_clock(client, 0)
     scripts(client, closing(PRIVATE), between, answer(PRIVATE, DATA))
     argv = ["openOrders", "-rqC1", "--reconnect", "0", "--idle-timeout", "0"]
     status, _, err = client.run(*argv, "--token-command", command("ynynny"))
@@ -516,7 +572,7 @@ def test_a_success_between(client: Client, between: Callable[[Peer], None]) -> N
 
 def test_file_missing_again_and_again(client: Client) -> None:
     """A token file that is missing locks nobody out: it is looked for as after any loss."""
-    hurry(client)
+    set_clock(client, 0)
 
     def script(peer: Peer) -> None:
         (client.folder / "WS_Token").unlink()

@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import socket
+import subprocess
 
 import pytest
 from websockets.frames import Opcode
@@ -24,8 +25,9 @@ from client.common import (
     hang,
     messages_failed,
     request_failed,
+    soon,
 )
-from client.scripted import HEARTBEAT, Peer, answer, frame
+from client.scripted import GREETING, HEARTBEAT, Peer, answer, frame
 from conftest import PATIENCE, Client, Result
 from tools.stops import stop_orders
 
@@ -127,7 +129,8 @@ def test_in_a_flood(client: Client) -> None:
     client.exchange.script = answer(SUBSCRIBED, then=flood)
     process = client.start("ticker", "XBT/USD", "-rq")
     process.read_until("x")
-    status, out, err = process.signal(signal.SIGTERM).end()
+    with soon():
+        status, out, err = process.signal(signal.SIGTERM).end()
     assert (status, err) == (0, "")
     assert [len(line) for line in out.split("\n")] == [len(large)] * out.count("\n") + [0]
 
@@ -151,8 +154,55 @@ def test_while_nobody_reads(client: Client) -> None:
     process.read_until(SUBSCRIBED)
     process.wait_for_output()  # the beginning of a line that is longer than any pipe
     process.signal(signal.SIGTERM)
-    assert process.process.wait(PATIENCE) == 1
+    with soon():
+        assert process.process.wait(PATIENCE) == 1
     assert process.end().err == cut("SIGTERM")
+
+
+def test_stderr_is_stuck_as_well(client: Client) -> None:
+    """Nor does it where stderr is the same pipe."""
+    client.exchange.script = answer(SUBSCRIBED, json.dumps(["x" * 1_000_000]))
+    process = client.start("ticker", "XBT/USD", stderr=subprocess.STDOUT)
+    process.read_until(SUBSCRIBED)
+    process.wait_for_output()
+    process.signal(signal.SIGTERM)
+    with soon():
+        assert process.process.wait(PATIENCE) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM])
+def test_answered_but_stuck(client: Client, number: signal.Signals) -> None:
+    """An order that was answered before the pipe was stuck keeps its status, and stderr tells."""
+    client.exchange.script = answer(ACCEPTED, json.dumps(["x" * 1_000_000]))
+    process = client.start("addOrder", "-rq", "-W0")
+    process.read_until(ACCEPTED)
+    process.wait_for_output()
+    process.signal(number)
+    assert process.process.wait(PATIENCE) == 0
+    assert process.end().err == cut({"SIGALRM": "the time limit"}.get(number.name, number.name))
+
+
+def test_while_the_request_is_shown(client: Client) -> None:
+    """A stop while the line with the request is written keeps the request from being sent."""
+    client.exchange.script = answer(ACCEPTED)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        process = client.start("addOrder", f"userref={'x' * 100_000}", "-W0")
+        process.read_until(GREETING)
+        process.wait_for_output()  # the beginning of a line that is longer than a pipe
+        status, out, err = process.signal(number).end()
+        assert status == 1
+        assert "stopped by" in out + err
+    assert client.exchange.received == []
+
+
+def test_ping_stopped(client: Client) -> None:
+    """A ping that any signal stops before its pong has failed."""
+    client.exchange.script = answer("{}")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        process = client.start("ping", "-rq", "-W0")
+        process.read_until("{}")
+        result = process.signal(number).end()
+        assert result == (1, "", messages_failed(f"stopped by {number.name}"))
 
 
 def test_order_while_nobody_reads(client: Client) -> None:

@@ -49,6 +49,13 @@ from krakenws import TABLE
         pytest.param(["addOrder"], [ERROR], 1, "", id="refused"),
         pytest.param(["addOrder"], [MALFORMED], 1, "", id="refused as malformed"),
         pytest.param(["addOrder"], [REFUSED_WHOLE], 1, "", id="refused as no event"),
+        pytest.param(
+            ["addOrder", "reqid=-1"],
+            ['{"errorMessage":"Reqid field must be x","event":"pingStatus","status":"error"}'],
+            1,
+            "",
+            id="refused by the status of a ping",
+        ),
         pytest.param(["addOrder"], [PONG, ACCEPTED], 0, "", id="accepted, after something else"),
         pytest.param(["cancelOrder", "txid=A"], [CANCELLED], 0, "", id="one cancelled"),
         pytest.param(["cancelOrder", "txid=A,B"], [CANCELLED] * 2, 0, "", id="two cancelled"),
@@ -136,6 +143,7 @@ def test_contradiction(client: Client, replies: list[str], status: int) -> None:
                 "EService: Unavailable",
                 "EService:Anything else",
                 "EDatabase:Internal error",
+                "EDatabase:Anything else",
                 "EGeneral:Timeout",
                 "EGeneral: Internal error",
             )
@@ -511,6 +519,20 @@ def test_early_and_then(client: Client, early: str, reply: str, status: int) -> 
     client.exchange.script = script
     result = client.run("addOrder", "pair=XBT/USD", "-C1", "-W0")
     assert result == (status, GREETED + sent(ORDER_SHOWN) + got(early, reply), "")
+
+
+@pytest.mark.parametrize(("reply", "status"), [(ACCEPTED, 0), (ERROR, 1)])
+def test_greeted_with_an_error(client: Client, reply: str, status: int) -> None:
+    """An error in place of the greeting came before the request, too: the reply decides."""
+
+    def script(peer: Peer) -> None:
+        peer.send(MALFORMED)
+        peer.receive()
+        peer.send(reply)
+        peer.wait()
+
+    client.exchange.script = script
+    assert client.run("addOrder", "-rqC1", "-W0") == (status, f"{MALFORMED}\n{reply}\n", "")
 
 
 def test_early_pong(client: Client) -> None:

@@ -71,6 +71,16 @@ def test_beside(client: Client, here: str | None, status: int, link: bool) -> No
     assert client.run("cancelAll", "-C1").status == status
 
 
+@pytest.mark.parametrize("to", ["gone", "WS_Token"], ids=["a dead link", "a loop of links"])
+def test_broken_link_here(client: Client, to: str) -> None:
+    """A link here that leads nowhere isn't passed over for a good file beside the script."""
+    home = client.copy_script()
+    (client.folder / "WS_Token").rename(home / "WS_Token")
+    (client.folder / "WS_Token").symlink_to(to)
+    assert client.run("cancelAll", "-C1") == (1, MISSING, "")
+    assert client.exchange.dialled == []
+
+
 def test_out_of_sight(client: Client) -> None:
     """Where it can't be seen whether one is here, the one beside the script doesn't count."""
 
