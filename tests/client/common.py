@@ -77,7 +77,7 @@ def cut(stopped_by: str) -> str:
 
 
 # In the child: its clock is ahead by what a file says, and the waits between its attempts, in which
-# it polls nothing but its stdout, pass at once.
+# it polls nothing but its stdout, pass at once until they come to MOST seconds in all.
 CLOCK = """
 import select
 getaddrinfo, clock, poll, waited = socket.getaddrinfo, time.monotonic, select.poll, [0.0]
@@ -91,7 +91,7 @@ class Poll:
         self.numbers.discard(number)
         self.real.unregister(number)
     def poll(self, limit=None):
-        if self.numbers - {1}:
+        if self.numbers - {1} or waited[0] > MOST:
             return self.real.poll(limit)
         waited[0] += (limit or 0) / 1000
         return self.real.poll(0)
@@ -100,13 +100,16 @@ time.monotonic = lambda: clock() + waited[0] + float(open(AHEAD).read())
 """
 
 
-def set_clock(client: Client, ahead: float) -> None:
-    """Let the client's clock be ahead by so many seconds, from the next look at it."""
+def set_clock(client: Client, ahead: float, most: float = 1e9) -> None:
+    """Let the client's clock be ahead by so many seconds, from the next look at it.
+
+    Its waits between attempts pass at once, until they come to MOST seconds in all.
+    """
     path = client.folder / "ahead"
     path.with_suffix(".new").write_text(str(ahead))
     path.with_suffix(".new").replace(path)
     if "PYTHONPATH" not in client.environment:
-        client.patch(f"AHEAD = {os.fspath(path)!r}\n{CLOCK}")
+        client.patch(f"AHEAD, MOST = {os.fspath(path)!r}, {most}\n{CLOCK}")
 
 
 @contextlib.contextmanager

@@ -478,7 +478,7 @@ def command(pattern: str) -> str:
 
 def private(client: Client, token_command: str, *scripts_: Callable[[Peer], None]) -> list[str]:
     """Run a private feed until it waits for the lockout's end; return what it said."""
-    set_clock(client, 0)
+    set_clock(client, 0, most=60)  # the wait for the lockout's end doesn't pass
     scripts(client, *scripts_)
     argv = ["openOrders", "-q", "--reconnect", "0", "--token-command", token_command]
     process = client.start(*argv)
@@ -593,7 +593,7 @@ def test_file_missing_again_and_again(client: Client) -> None:
 
 def test_kraken_could_not_be_asked(client: Client) -> None:
     """A token command that ends with 75 could not ask Kraken: that leads to no lockout."""
-    hurry(client)
+    set_clock(client, 0)
     client.exchange.script = closing(PRIVATE, DATA)
     (client.folder / "status").write_text("0")
     token_command = f'echo "{TOKEN}"; exit "$(cat status)"'
