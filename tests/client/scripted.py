@@ -200,7 +200,9 @@ class ScriptedExchange(socketserver.ThreadingTCPServer):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         host = "" if sock.recv(1, socket.MSG_PEEK) == HANDSHAKE else self.tunnel(sock)
         self.misbehave("tls", sock)
-        with self.context.wrap_socket(sock, server_side=True) as tls:
+        tls = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        with tls:  # which closes it wherever the client leaves
+            tls.do_handshake()
             self.misbehave("http", tls)
             refusal = None if host == REST_HOST else next(self.refusals, None)
             if isinstance(self.script, Server) and not refusal:

@@ -128,9 +128,8 @@ class Order:
             event = Event("")
         self.check()
         if event.source == "signal":
-            say(
-                "The order is already sent: finding out what became of it. A second signal ends it."
-            )
+            words = "finding out what became of it. A second signal ends this."
+            say(f"The order may already be sent: {words}")
         return event
 
     def start(self, source: str, *words: str) -> None:

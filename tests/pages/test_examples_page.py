@@ -88,7 +88,7 @@ def test_place_in_bash(keyed: Shell) -> None:
 
 def test_place_in_a_loop(shell: Shell) -> None:
     """With the trap that the page tells of, Ctrl-C ends a loop once the fate is told."""
-    (trap,) = re.findall(r"`(trap .*?)`", PAGE)
+    (trap,) = re.findall(r"begin it with `(trap .*?)`", PAGE)
     stub(shell.folder / "place", "kill -INT $script; echo accepted: O")
     block = BLOCKS["place-bash"].replace("tests/examples/place.py", "./place")
     script = f"export script=$$\n{trap}\nuntil [ $stop ]; do\n{block}done\necho ended"
