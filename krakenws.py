@@ -779,7 +779,7 @@ class Run:
     """One run of the client: what is asked for, how far it has got, and how it ends."""
 
     def __init__(self) -> None:
-        self.options = argparse.Namespace()
+        self.options = argparse.Namespace(raw=False)
         self.output = Output(self.options)
         self.row = TABLE["ping"]  # until the command line is read
         self.data = 0  # messages of a feed
@@ -926,8 +926,10 @@ class Run:
 
     def sentence(self, end: BaseException | None, status: int) -> str:
         """Return what there is to say of a run that END has ended, with an exit status."""
-        words = self.failed(end) if isinstance(end, Stop) else str(end or "")
-        if isinstance(end, Stop) and end.args[0] == signal.SIGPIPE:
+        words = str(end) if isinstance(end, Failure) else f"{type(end).__name__}: {end}"
+        if isinstance(end, Stop):
+            words = self.failed(end)
+        if end is None or end.args[:1] == (signal.SIGPIPE,):
             words = ""
         if status == UNKNOWN:
             if self.outcome.complete and self.outcome.vague:

@@ -174,8 +174,8 @@ def main() -> int:
                 seal(authority.bundle, options.command[0])
             except OSError as error:
                 print(
-                    "--sealed needs user, network and mount namespaces, and this system allows none"
-                    f": {error.strerror} ({error.filename})",
+                    "--sealed needs user, network and mount namespaces, which this system forbids:"
+                    f" {error.strerror} ({error.filename})",
                     file=sys.stderr,
                 )
                 return 1

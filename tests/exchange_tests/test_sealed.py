@@ -67,7 +67,7 @@ def test_where_it_can_not_be(
     monkeypatch.setattr(sys, "platform", "darwin")
     assert exchange.main() == 1
     assert capsys.readouterr().err == (
-        "--sealed needs user, network and mount namespaces, and this system allows none:"
+        "--sealed needs user, network and mount namespaces, which this system forbids:"
         " they exist only on Linux (darwin)\n"
     )
     with pytest.raises(OSError, match="Bad file descriptor: 'close'"):

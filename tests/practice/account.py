@@ -37,12 +37,12 @@ LEAST_COST = {"USD": "0.5", "EUR": "0.45", "XBT": "0.00002"}
 MONTH = 30 * 86400  # the longest that a GTD order lasts
 DAY = 86400  # the longest timeout of cancelAllOrdersAfter
 SHOWN_TRADES = 50  # in a snapshot of ownTrades
-POSITION = "TKH2SE-M7IF5-CFI7LT"  # which the exchange names with every trade outside of margin
+POSITION = "TKH2SE-M7IF5-CFI7LT"  # the exchange's postxid of every trade without margin
 
 # https://docs.kraken.com/api/docs/guides/spot-ratelimits, the intermediate tier
-MOST_COUNTED, FORGOTTEN = 125, 2.34  # of each pair's counter, and how much of it a second
-MOST_ORDERS = 80  # open ones of a pair
-# Younger than so many seconds: what it costs on top
+MOST_COUNTED, FORGOTTEN = 125, 2.34  # the limit of each pair's counter, and its decay a second
+MOST_ORDERS = 80  # open orders of a pair, at most
+# What a change costs extra if the order is younger than so many seconds
 AGES = {
     "amendOrder": ((5, 3), (10, 2), (15, 1)),
     "editOrder": ((5, 6), (10, 5), (15, 4), (45, 2), (90, 1)),
@@ -53,7 +53,7 @@ PRICE = r"[-+#]?\d{1,12}(\.\d{1,10})?%?"
 TIME = r"\+?\d{1,10}"
 FLAG = r"(fciq|fcib|nompp|post|viqc)"
 TYPES = r"(limit|market|(stop-loss|take-profit|trailing-stop)(-limit)?|settle-position)"
-# What the exchange takes as text, and what the text has to look like
+# Members that the exchange accepts as text, and the form of that text
 TEXTS = {
     name: re.compile(pattern, re.ASCII)
     for name, pattern in {
@@ -86,7 +86,7 @@ TEXTS = {
     }.items()
 }
 FLAGS = ("reduce_only", "margin", "post_only")  # never as text
-# What the exchange has and the practice exchange doesn't
+# What the real exchange has and the practice exchange does not have
 ABSENT = {
     "ordertype": "(trailing-stop(-limit)?|settle-position)",
     "oflags": ".*viqc.*",
@@ -145,7 +145,10 @@ FIELDS = {
     "cancelAllOrdersAfter": {"timeout"},
 }
 COMMON = {"event", "token", "reqid"}
-TRIGGERED = {"stop-loss": "stopped", "take-profit": "touched"}  # what becomes of such an order
+TRIGGERED = {
+    "stop-loss": "stopped",
+    "take-profit": "touched",
+}  # the word for such an order that was triggered
 
 
 class Refused(Exception):
@@ -318,7 +321,7 @@ class Order:
     ordertype: str
     volume: Decimal
     opened: float
-    price: Decimal = Decimal()  # its limit, or what triggers it; 0 for a market order
+    price: Decimal = Decimal()  # its limit or trigger price; 0 for a market order
     price2: Decimal = Decimal()  # its limit once it is triggered
     oflags: str = "fciq"
     timeinforce: str = "GTC"
@@ -332,11 +335,11 @@ class Order:
     status: str = "pending"
     misc: str = ""  # stopped or touched, once it is triggered
     waits: bool = False  # for its time, or for its price
-    worth: Decimal = Decimal()  # of a unit, as long as it waits
+    worth: Decimal = Decimal()  # of one unit, while it waits
     executed: Decimal = Decimal()
     cost: Decimal = Decimal()
     fee: Decimal = Decimal()
-    lot: Lot | None = field(default=None, repr=False)  # what of it rests in the book
+    lot: Lot | None = field(default=None, repr=False)  # its part that rests in the book
 
     @property
     def left(self) -> Decimal:
@@ -568,7 +571,9 @@ class Account:
         self, market: Market, seed: int = 0, clock: Callable[[], float] | None = None
     ) -> None:
         self.market = market
-        self.clock = clock or (lambda: market.now)  # the clients', which deadlines go by
+        self.clock = clock or (
+            lambda: market.now
+        )  # the clients' time, which decides about deadlines
         self.random = random.Random(f"{seed} account")
         self.balances = {asset: Decimal(amount) for asset, amount in BALANCES.items()}
         self.open: dict[str, Order] = {}

@@ -18,7 +18,7 @@ TRUST = (
     "NODE_EXTRA_CA_CERTS",
     "WEBSOCKET_CLIENT_CA_BUNDLE",
 )
-# PYTHONUNBUFFERED changes how clients write; the others lead to a terminal outside
+# PYTHONUNBUFFERED changes how clients write. The others lead to a tmux or screen outside.
 LEFT_OUT = ("PYTHONUNBUFFERED", "TMUX", "STY")
 
 

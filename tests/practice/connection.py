@@ -21,11 +21,11 @@ from practice.market import DEPTHS, FEEDS, INTERVALS, Feed, rename
 from practice.private_feeds import PRIVATE_FIELDS, PrivateFeed
 
 HEARTBEAT_SECONDS = 1.0
-IDLE_SECONDS = 60.0  # a connection lives with nothing subscribed and nothing asked
+IDLE_SECONDS = 60.0  # until a connection without subscriptions and requests is closed
 REQIDS = 2**64
 
 PUBLIC_NAMES = tuple(FEEDS)
-# The one number of a feed: what it is called, its values and what it is if nothing is said
+# The number of a feed: its name, its values and its default
 NUMBERS = {"book": ("depth", DEPTHS, 10), "ohlc": ("interval", INTERVALS, 1)}
 WSNAME = re.compile(r"[A-Z0-9.]+x?/[A-Z0-9.]+")
 
@@ -86,7 +86,7 @@ class Connection:
         self.private: dict[str, PrivateFeed] = {}
         self.outbox: list[str] = []
         self.over = False
-        self.refused = False  # whether a pair was refused that a connection before had lost
+        self.refused = False  # whether the fault refused-pair refused one here
         self.rate = RateLimit(MOST_REQUESTS, RATE_SECONDS)
         self.opened = self.asked = self.beaten = self.shed = practice.clock()
         practice.connections.append(self)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from practice.connection import Connection
 
 TICK = ACT  # seconds between two looks at the clock
-BUSY = 0.02  # seconds at most that the market moves on before the connections have their turn
-LATE = 5.0  # seconds that the market may be behind before its time slips
+BUSY = 0.02  # seconds that the market runs at most before connections are served
+LATE = 5.0  # seconds that the market may be behind before it skips time
 
 
 class Channel:
@@ -72,7 +72,7 @@ class Practice:
         self.rate = RateLimit(1, self.faults.get("rate-limit", 0.0))  # of all connections together
         self.exceeded = itertools.count()  # requests that exceeded a rate limit
         self.lockout = Lockout(self.faults.get("lockout", 0.0))
-        self.slipped = 0.0  # seconds that the market has left out
+        self.slipped = 0.0  # seconds that the market has skipped
         self.random = random.Random(f"{seed} connections")
         self.market = Market(seed, self.start)
         self.account = Account(self.market, seed, clock)

@@ -21,13 +21,13 @@ DEPTHS = (10, 25, 100, 500, 1000)
 INTERVALS = (1, 5, 15, 30, 60, 240, 1440, 10080, 21600)  # minutes
 
 ACT = 1 / 32  # seconds between a crowd's acts
-MOMENT = 2e-6  # seconds between acts at least, which microseconds tell apart
+MOMENT = 2e-6  # least seconds between acts, whose times in microseconds then differ
 STEP = 6 * ACT  # in which it moves the price once, and acts in each of its ways
-SPARE = 50  # levels more than a pair's own before the worst ones go
+SPARE = 50  # extra levels before the worst ones are removed
 DAY = 86400
 PAST_STEP = 600  # seconds between the trades of the day before the opening
-PULL = 1e-5  # of the way back to its first price that a price goes in a step
-BOTH = 0.002  # of the quotes are on both sides at once
+PULL = 1e-5  # fraction of the way to its first price that a price goes in a step
+BOTH = 0.002  # fraction of the quotes that are on both sides at once
 HISTORY = 1000  # trades of a pair that are kept
 QUARTERS = 97  # candles of 15 minutes in a day, the first one only in part
 LOT_DECIMALS = 8
@@ -38,13 +38,13 @@ class Pair(NamedTuple):
     """What is traded against what, and by which rules."""
 
     name: str
-    price: Decimal  # about which it walks
+    price: Decimal  # around which the price changes
     tick: Decimal
-    decimals: int  # of a price on the wire, often more than the tick has
+    decimals: int  # of a price on the wire; the tick often has fewer
     minimum: Decimal  # volume of an order
-    volatility: float  # the price's change in a step, as a part of it
+    volatility: float  # the usual change of the price in a step, as a fraction
     size: float  # volume of a usual level
-    levels: int  # on each side; of the great pairs some more than the deepest feed shows
+    levels: int  # on each side; large pairs have more than the deepest feed shows
 
     @property
     def base(self) -> str:
@@ -100,7 +100,7 @@ class Trade(NamedTuple):
     time: float
     side: str  # the taker's: b or s
     kind: str  # of the taker's order: m or l
-    owner: object | None = None  # of the order that rested; None is the crowd
+    owner: object | None = None  # of the resting order; None is the crowd
 
 
 class Lot:

@@ -27,8 +27,8 @@ from practice.market import (
 
 PREFIX = "/0/public/"
 CANDLES = 720  # at most
-TRADES = 1000  # at most, and if nothing is said
-LEVELS, MOST_LEVELS = 100, 500  # if nothing is said, and at most
+TRADES = 1000  # at most, and by default
+LEVELS, MOST_LEVELS = 100, 500  # by default, and at most
 NANO = 10**9
 LAST_SECOND = 10**12  # a greater time is in nanoseconds
 TOKENIZED = "tokenized_asset"
@@ -55,7 +55,7 @@ ASSETS = {
     "XRP": Asset("XXRP", 8, 5),
     "TSLAx": Asset("TSLAx", 10, 5, TOKENIZED),
 }
-# What AssetPairs tells if it is asked for a part
+# What AssetPairs returns for each value of info
 PARTS = {
     "leverage": ("leverage_buy", "leverage_sell"),
     "fees": ("fees", "fees_maker", "fee_volume_currency"),

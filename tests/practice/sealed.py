@@ -38,7 +38,7 @@ BUNDLES = (
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
 )
 CERTIFI = "lib/python3*/*-packages/certifi/cacert.pem"
-# Where those listen who would look names up, or start programs, outside
+# Sockets of services outside that look names up or start programs
 HIDDEN = (
     "/run/nscd",
     "/run/systemd",
@@ -111,7 +111,7 @@ def replace_files(folder: Path) -> None:
     names.update({host: address for host, (address, _) in ADDRESSES.items()})
     texts = {
         "/etc/hosts": "".join(f"{address} {name}\n" for name, address in names.items()),
-        "/etc/resolv.conf": "nameserver 127.0.0.1\n",  # where nobody answers
+        "/etc/resolv.conf": "nameserver 127.0.0.1\n",  # nobody answers there
     }
     services = Path("/etc/nsswitch.conf")  # not on Alpine
     text = services.read_text() if services.exists() else ""
@@ -139,5 +139,5 @@ def bundles(program: str) -> Iterator[str]:
     """Yield the bundles of this Python's OpenSSL and of the certifi that programs use."""
     yield ssl.get_default_verify_paths().openssl_cafile
     for folder in {os.path.dirname(program), *os.get_exec_path()}:
-        with contextlib.suppress(PermissionError):  # then we can't run what is there, either
+        with contextlib.suppress(PermissionError):  # then no program in it can be run, either
             yield from map(str, Path(folder).absolute().parent.glob(CERTIFI))

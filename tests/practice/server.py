@@ -32,11 +32,11 @@ Item = TypeVar("Item")
 Address = tuple[str, int]
 
 CHUNK = 65536
-MOST_CONNECTING = 1000  # that wait to be accepted
-MOST_ASKED = 1000  # messages of a client that wait to be answered, the rest in its own socket
-MOST_UNREAD = 10_000_000  # bytes that wait for a client, which is then cut off
-EXTRA = 400  # bytes that a waiting message takes besides its own
-NARROW = 200_000  # bytes that the system holds for a connection
+MOST_CONNECTING = 1000  # connections that wait to be accepted
+MOST_ASKED = 1000  # messages of a client that wait for an answer; more stay in its socket
+MOST_UNREAD = 10_000_000  # bytes that wait for a client; with more, its connection is reset
+EXTRA = 400  # bytes of memory that a waiting message takes besides its text
+NARROW = 200_000  # bytes that the system buffers for a connection
 AWAY = "{path} is not in the practice exchange, which has v1 only, at /\n"
 ANYWHERE: dict[str, Address] = dict.fromkeys(HOSTS, ("127.0.0.1", 0))
 
@@ -68,7 +68,7 @@ class Line(Generic[Item]):
 
 def reset(transport: Any) -> None:
     """Break a connection off with a TCP reset."""
-    if sock := transport.get_extra_info("socket"):  # which one that is lost may have no more
+    if sock := transport.get_extra_info("socket"):  # a lost transport may have none
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
@@ -91,7 +91,7 @@ class DelayedTransport:
     def send(self, texts: list[str]) -> None:
         """Send messages; a client that leaves too much unread is cut off."""
         if not self.ws.transport.get_extra_info("socket"):
-            return  # lost just now: a TLS transport before Python 3.11 fails to tell what it holds
+            return  # just lost: before Python 3.11, a TLS transport then can't tell its buffer
         for text in texts:
             self.later(partial(self.ws.send, text), len(text) + EXTRA)
         if self.unread + self.ws.transport.get_write_buffer_size() > MOST_UNREAD:
@@ -121,7 +121,7 @@ class DelayedTransport:
         """Pass on what the client has sent."""
         async for message in self.asked:
             connection.take(message)
-            await asyncio.sleep(0)  # after each it is the others' turn, and a reset takes effect
+            await asyncio.sleep(0)  # lets other tasks run, and a reset take effect
 
 
 async def first(*works: Awaitable[None]) -> None:
@@ -201,7 +201,7 @@ class Server:
                 compression=None,
                 ping_interval=None,
                 close_timeout=1,
-                logger=logging.Logger("websockets", logging.CRITICAL),  # seen() says what counts
+                logger=logging.Logger("websockets", logging.CRITICAL),  # seen() prints what matters
             )
         )
         return address_of(server)
@@ -238,7 +238,7 @@ class Server:
         with seen(), contextlib.ExitStack() as stack:
             stack.callback(connection.leave)
             works = transport.listen(), transport.talk(), transport.pass_on(connection)
-            await first(*works, ws.wait_closed())  # a reset is noticed though all of them wait
+            await first(*works, ws.wait_closed())  # notices a reset even while all of them wait
 
     async def serve_rest(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve an HTTPS connection to its end."""
@@ -277,7 +277,7 @@ class Server:
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
             try:
                 await asyncio.gather(pump(reader, inner), pump(inner_reader, writer))
-            except ConnectionError:  # what breaks off on one side is broken off on the other
+            except ConnectionError:  # a reset on one side becomes a reset on the other
                 reset(inner.transport)
                 reset(writer.transport)
 

@@ -38,8 +38,8 @@ from tools.soak import peak
 SCRIPT = Path(__file__).parents[2] / "krakenws.py"
 URL = "wss://ws.kraken.com/"
 ACCEPTED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
-PORT = "PORT"  # in a command, where the exchange's is to stand
-# Which knows no proxy, and is led to the exchange by the parts
+PORT = "PORT"  # stands in a command for the exchange's port
+# It can't use a proxy; these options lead it to the exchange
 WEBSOCAT = ["websocat", "-tB1000000", f"--ws-c-uri={URL}", "--tls-domain=ws.kraken.com"]
 LAST = '{"event":"the last one"}'
 DEFAULTS = f"""
@@ -119,7 +119,7 @@ def measure(exchange: ScriptedExchange, command: Sequence[str]) -> Measurement:
     with subprocess.Popen(
         [word.replace(PORT, str(exchange.server_address[1])) for word in command],
         env=exchange.environment(),
-        stdin=subprocess.PIPE,  # and open: some clients end with their input
+        stdin=subprocess.PIPE,  # left open: some clients end when their input ends
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as process:

@@ -47,11 +47,11 @@ FAULTS = (
     "drop unavailable",
 )
 KINDS = ("ordertype=market", "ordertype=limit price=9000")
-LONGEST_DROP = 0.5  # seconds that a connection lives, or fewer
+LONGEST_DROP = 0.5  # seconds that a connection lasts at most
 SAID = ("accepted", "refused", "never sent", "never in effect", "not known", "nothing")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SIGNALLED_FAULTS = ("", "lost-reply", "no-reply", "unavailable")
-LONGEST_DELAY = 1.0  # seconds behind the start or the signal before
+LONGEST_DELAY = 1.0  # seconds after the start or after the signal before
 
 
 class Outcome(NamedTuple):
@@ -92,7 +92,7 @@ class Proof:
         self.practice = Practice(seed, token=PRACTICE_TOKEN, faults=fault.split())
         self.authority = authority
         self.signals = signals
-        self.books: dict[str, Order] = {}  # by volume: each order has one of its own
+        self.books: dict[str, Order] = {}  # by volume, which is different for each order
         self.practice.account.on_order.append(self.book)
         self.folder = Path(tempfile.mkdtemp(dir=authority.bundle.parent))
         (self.folder / "WS_Token").write_text(PRACTICE_TOKEN)
@@ -103,7 +103,7 @@ class Proof:
 
     def place(self, exchange: ScriptedExchange, number: int) -> tuple[str, str, int]:
         """Place an order; return what is said, what is shown, and the status."""
-        if "drop" in self.practice.faults:  # those of the orders under way as well
+        if "drop" in self.practice.faults:  # the connections of the current orders, too
             self.practice.faults["drop"] = self.random.uniform(0, LONGEST_DROP)
         order = f"pair=XBT/USD type=buy volume={self.volume(number)} {KINDS[number % 2]}"
         process = subprocess.Popen(

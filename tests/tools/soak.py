@@ -32,7 +32,7 @@ from practice.market import BookFeed, Market
 SCRIPT = Path(__file__).parents[2] / "krakenws.py"
 ACCEPTED = '{"event":"subscriptionStatus","pair":"XBT/USD","status":"subscribed"}'
 BATCH = 200  # frames that are sent at once
-FLAT = 1.1  # how much more memory ten times the length may take, as a multiple
+FLAT = 1.1  # factor of memory that ten times the length may take
 
 Lines = Callable[[], Iterator[bytes]]
 
@@ -57,7 +57,7 @@ def snapshots(size: float) -> Lines:
     frames = [
         frame(BookFeed("book", book, 1000).opening()[0])
         for name, book in market.books.items()
-        if name != "XDG/XBT"  # whose bids are few
+        if name != "XDG/XBT"  # which has few bids
     ]
     count = int(size / (sum(map(len, frames)) / len(frames)))
     return lambda: itertools.islice(itertools.cycle(frames), count)
@@ -118,7 +118,7 @@ class Soak:
             status = process.wait()
         if stop:
             return status == 0 and self.is_prefix()
-        return status == 1 and self.is_whole()  # 1: the exchange closed
+        return status == 1 and self.is_whole()  # 1: the exchange closed the connection
 
     def is_whole(self) -> bool:
         """Return whether the file has the hash of what was sent."""

@@ -32,8 +32,8 @@ from practice.authority import Authority
 SCRIPT = Path(__file__).parents[2] / "krakenws.py"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)
 FLOOD = 100  # signals
-PATIENCE = 60  # seconds after which a client is taken for hung
-START_SECONDS, STEP_SECONDS = 0.4, 0.01  # the longest delays behind the start and behind the rest
+PATIENCE = 60  # seconds after which a client is considered hung
+START_SECONDS, STEP_SECONDS = 0.4, 0.01  # longest delays after the start, and after other moments
 MOMENTS = ("start", "connected", "greeted", "received", "answered")
 REPLIES = {
     "accepted": '{"event":"addOrderStatus","status":"ok","txid":"OAAAAA-AAAAA-AAAAAA"}',
