@@ -11,7 +11,8 @@ packed into FEED-YYYY-MM-DD.jsonl.gz. After --keep days it is deleted.
 
 At midnight a second connection is made for the new file. The first one goes on for some seconds
 into the old file, so that nothing is lost; what comes in these seconds is in both files. After a
-loss the client connects again, and says so on stderr.
+loss the client connects again, and says so on stderr. If Kraken rejects one of several pairs, its
+words are on stderr, and the other pairs are recorded.
 
 When the disk is full, stderr says so, and every 15 seconds the recorder tries to begin anew. It
 cuts off what was half written, so there are only whole lines. A folder takes one recorder.
@@ -46,7 +47,7 @@ END_SECONDS = 5.0  # that a client may take to end before it is killed
 WAKE_SECONDS = 1.0  # the clock and the signals are looked at so often
 DAY_SECONDS = 86400
 CHUNK_BYTES = 65536  # that are read at once: what a pipe holds
-SUBSCRIBED = b'"subscribed"'
+SUBSCRIBED, ERROR = b'"subscribed"', b'"errorMessage"'
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -102,6 +103,9 @@ class Recording:
             self.append(text)
             if not self.subscribed and SUBSCRIBED in text:
                 self.subscribed = time.monotonic()
+            for line in lines if ERROR in text else ():
+                if ERROR in line:  # one pair of several may be rejected: the others go on
+                    say(f"{now()} {line.decode(errors='backslashreplace')}")
         return bool(chunk)
 
     def stop(self) -> None:

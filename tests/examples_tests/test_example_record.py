@@ -133,6 +133,15 @@ def test_recording(client: Client, trades: TradesExchange) -> None:
     assert f"[{EVENING:.6f},[1]]\n" in path.read_text()
 
 
+def test_rejected_pair(client: Client, trades: TradesExchange) -> None:
+    """A pair that Kraken rejects is told on stderr, while the other one is recorded."""
+    process = start(client, words=("trade", "A/B", "XBT/USD"))
+    trades.send(0, REFUSED, SUBSCRIBED, "[1]")
+    assert process.read_until("Z {").endswith(f"Z {REFUSED}\n")
+    wait_until(lambda: "[1]" in text_of(today(client)))
+    assert process.signal(signal.SIGTERM).end() == (0, "", "")
+
+
 def test_losses(client: Client) -> None:
     """After a loss the recording goes on, and stderr tells of it."""
 
