@@ -76,8 +76,8 @@ def cut(stopped_by: str) -> str:
     return f"stdout can't be written (stopped by {stopped_by}, {stuck})\n"
 
 
-# In the child: its clock is ahead by what a file says, and the waits between its attempts, in which
-# it polls nothing but its stdout, pass at once until they come to MOST seconds in all.
+# In the child: the date stands still. Its clock is ahead by what a file says. The waits between its
+# attempts, in which it polls nothing but its stdout, pass at once up to MOST seconds in all.
 CLOCK = """
 import select
 getaddrinfo, clock, poll, waited = socket.getaddrinfo, time.monotonic, select.poll, [0.0]
@@ -96,14 +96,18 @@ class Poll:
         waited[0] += (limit or 0) / 1000
         return self.real.poll(0)
 select.poll = Poll
+time.time = lambda: 1e9
 time.monotonic = lambda: clock() + waited[0] + float(open(AHEAD).read())
 """
+
+
+NOW = "2001-09-09T01:46:40Z"
 
 
 def set_clock(client: Client, ahead: float, most: float = 1e9) -> None:
     """Let the client's clock be ahead by so many seconds, from the next look at it.
 
-    Its waits between attempts pass at once, until they come to MOST seconds in all.
+    Its waits between attempts pass at once, up to MOST seconds in all. The date is always NOW.
     """
     path = client.folder / "ahead"
     path.with_suffix(".new").write_text(str(ahead))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from client.common import ACCEPTED, DATA, FATE, PONG, SUBSCRIBED, hang, silence
+from client.common import ACCEPTED, DATA, FATE, PONG, SUBSCRIBED, hang, request_failed, silence
 from client.scripted import HEARTBEAT, Peer, Refusal, answer
 from conftest import PATIENCE, Client
 
@@ -230,6 +230,29 @@ def test_order_and_head(client: Client) -> None:
     process.stop_reading()
     client.barrier.wait()
     assert process.end() == (3, "", FATE)
+
+
+def test_sentence_that_nobody_reads(client: Client) -> None:
+    """The last sentence of an order goes to stderr where nobody reads it on stdout."""
+
+    def then(peer: Peer) -> None:
+        client.barrier.wait()
+        peer.close(1001, "bye")
+
+    client.exchange.script = answer(then=then)
+    process = client.start("addOrder", "-W0")
+    process.read_until("Client ->")
+    process.stop_reading()
+    client.barrier.wait()
+    assert process.end() == (3, "", request_failed("1001 bye") + FATE)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+def test_sentence_into_a_full_disk(client: Client) -> None:
+    """A sentence that is all there is to write is said on stderr where stdout takes nothing."""
+    with open("/dev/full", "w") as full:
+        result = client.run("addOrder", "price", stdout=full)
+    assert result == (1, "", "Parameter price is not of the form name=value\n")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")

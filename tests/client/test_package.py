@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from client.common import DATA, ORDER, SUBSCRIBED
+from client.common import DATA, ORDER, PONG, SUBSCRIBED
 from client.scripted import Peer, answer
 from conftest import SCRIPT, TOKEN, Client
 
@@ -72,6 +72,16 @@ def test_sentence(client: Client, source: str, problem: str) -> None:
     assert out.endswith(f": {ADVICE}")
     assert out.count("\n") == 1
     assert client.exchange.dialled == []
+
+
+@pytest.mark.parametrize("version", ["1.8.0", "1.10", "2.0rc1"])
+def test_new_enough(client: Client, version: str) -> None:
+    """Version 1.8 is new enough, and so is a later one, by its numbers and not by its letters."""
+    client.patch(
+        f"import websocket\nwebsocket.__version__ = {version!r}\ngetaddrinfo = socket.getaddrinfo"
+    )
+    client.exchange.script = answer(PONG)
+    assert client.run("ping", "-rqC1") == (0, f"{PONG}\n", "")
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,19 @@ def test_twice(client: Client) -> None:
     assert process.end() == (0, "", "")
 
 
+def test_while_exiting(client: Client) -> None:
+    """Nor does one after all is done, while the interpreter clears away what there was."""
+    client.patch(
+        "import os\nclass Late:\n"
+        "    def __del__(self, kill=os.kill, write=os.write, process=os.getpid()):\n"
+        "        write(1, b'late\\n')\n"
+        "        for number in (1, 2, 14, 15): kill(process, number)\n"
+        "late, getaddrinfo = Late(), socket.getaddrinfo"
+    )
+    client.exchange.script = answer(PONG)
+    assert client.run("ping", "-rqC1") == (0, f"{PONG}\nlate\n", "")
+
+
 def stopped_while_frozen(client: Client, number: signal.Signals, *argv: str, last: bytes) -> Result:
     """Run an order that stands still while its reply comes, and then a signal."""
 
