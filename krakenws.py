@@ -433,8 +433,8 @@ def load_library() -> Any:
         gone = isinstance(error, ModuleNotFoundError) and error.name == "websocket"
         problem = "is missing" if gone else f"can't be imported ({type(error).__name__}: {error})"
     pip = f"{sys.executable or 'python3'} -m pip install 'websocket-client>=1.8'"
-    debian = "on Debian 13, apt install python3-websocket, or pip in a virtual environment"
-    raise Failure(f"websocket-client {problem}: {pip}; {debian}")
+    where = "on Debian 13, apt install python3-websocket; elsewhere, in a virtual environment,"
+    raise Failure(f"websocket-client {problem}: {where} {pip}")
 
 
 class Connection:

@@ -12,8 +12,8 @@ from client.scripted import Peer, answer
 from conftest import SCRIPT, TOKEN, Client
 
 ADVICE = (
-    f"{sys.executable} -m pip install 'websocket-client>=1.8'; "
-    "on Debian 13, apt install python3-websocket, or pip in a virtual environment\n"
+    "on Debian 13, apt install python3-websocket; elsewhere, in a virtual environment, "
+    f"{sys.executable} -m pip install 'websocket-client>=1.8'\n"
 )
 
 

@@ -137,8 +137,8 @@ def test_usage(shell: Shell, command: str) -> None:
 
 
 def test_market(shell: Shell) -> None:
-    """The first quick start answers, streams, prints one message, and fills a file."""
-    ping, stream, one, record, _ = BLOCKS["market"].splitlines()
+    """The first quick start answers, streams, prints one message and a book, and fills a file."""
+    ping, stream, one, book, record, _ = BLOCKS["market"].splitlines()
     assert '"event":"pong"' in shell.shell(ping).end().out
     process = shell.shell(f"exec {stream}")
     for pair in ("XBT/USD", "ETH/EUR"):
@@ -146,6 +146,8 @@ def test_market(shell: Shell) -> None:
     end(process)
     (message,) = shell.shell(one).end().out.splitlines()
     assert json.loads(message)[2:] == ["ticker", "XBT/USD"]
+    (message,) = shell.shell(book).end().out.splitlines()
+    assert [len(json.loads(message)[1][side]) for side in ("as", "bs")] == [25, 25]
     process = shell.shell(f"exec {record}")
     trades = shell.folder / "trades.jsonl"
     wait_until(lambda: trades.exists() and trades.read_text().endswith('"trade","XBT/USD"]\n'))
