@@ -60,6 +60,22 @@ both_ways = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.parametrize(
+    ("proxy", "looked_up"),
+    [
+        ("", "ws.kraken.com 443"),
+        ("http://proxy.example:8080", "proxy.example 8080"),
+        ("http://proxy.example", "proxy.example 80"),
+    ],
+    ids=["no proxy", "a port", "no port"],
+)
+def test_host_and_port(client: Client, proxy: str, looked_up: str) -> None:
+    """The exchange is at port 443, and a proxy at its own, or at 80 if none is said."""
+    client.environment.update(https_proxy=proxy, HTTPS_PROXY=proxy)
+    client.patch("def getaddrinfo(host, port, *_, **__): raise OSError(f'{host} {port}')")
+    assert client.run("ticker", "XBT/USD") == (1, connection_failed(looked_up), "")
+
+
 @both_ways
 @pytest.mark.parametrize("silent", [1, 2])
 def test_silent_addresses(client: Client, proxied: bool, silent: int) -> None:
