@@ -7,7 +7,7 @@
 
 The words of the command line become one JSON request, which goes to ws.kraken.com or
 ws-auth.kraken.com and to no other host. Every message that comes back is printed on a line.
-The file follows the data, from the table of names to the output. Then main puts it together.
+The parts stand in the order in which the data passes through them. main() connects them.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ PUBLIC = "wss://ws.kraken.com/"
 PRIVATE = "wss://ws-auth.kraken.com/"
 TOKEN_FILE = "WS_Token"  # noqa: S105 - a name, not a secret
 MASK = b"***"  # what is printed in the token's place
-MOST_TOKENS = 100  # that are masked; within the 15 minutes that a token is valid come fewer
+MOST_TOKENS = 100  # so many are masked; fewer are fetched while a token is valid, 15 minutes
 ANSWER_SECONDS = 3.0  # the time limit of ping and requests, connecting included
 IDLE_SECONDS = 30.0  # the exchange sends a heartbeat every second: silence means a dead link
 MOST_SECONDS = 1e6  # eleven days; poll() takes at most 2**31 milliseconds, which is 24 days
-PATIENCE_SECONDS = 0.75  # with each address; twice as long in the next round
+PATIENCE_SECONDS = 0.75  # how long each address is waited for; the next round doubles it
 CLOSE_SECONDS = 0.25  # how long the exchange's close frame is waited for
 STUCK_SECONDS = 0.3  # how long the end of a run waits for an output that blocks
 
@@ -60,14 +60,23 @@ STATUSES = {
 }
 FATE = "The request was sent and its fate is unknown: it may be live, look before sending it again"
 
-STAGES = ("connection", "subscription/request", "messages")  # that fail, in the original's words
+STAGES = (
+    "connection",
+    "subscription/request",
+    "messages",
+)  # what can fail, in the original's words
 TEXT_FRAME, CLOSE_FRAME, LONG = 0x81, 8, 126  # RFC 6455, 5.2; LONG: two bytes of length follow
 CHUNK_BYTES = 16384  # that are read at once: a TLS record
-LATE_READS = 64  # after a Stop or deadline: enough for what came while the process was stopped
+LATE_SECONDS = 0.2  # after a Stop or deadline, for what came while the process was stopped
 
 INTEGER = r"-?(0|[1-9][0-9]*)"
 SCALAR = INTEGER + r"(\.[0-9]+)?([eE][-+]?[0-9]+)?|true|false"
-SIGNALS = (signal.SIGALRM, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a run politely
+SIGNALS = (
+    signal.SIGALRM,
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+)  # they end a run in an orderly way
 
 
 class Failure(Exception):
@@ -78,7 +87,7 @@ class Loss(Failure):
     """A failure that may pass: with --reconnect, the client connects again."""
 
 
-class Stop(BaseException):  # no Exception, which a library might take for a fault and go on
+class Stop(BaseException):  # not an Exception: a library may catch any Exception and go on
     """A signal, by its number, ends the run. SIGPIPE: the reader of stdout has left."""
 
     def __str__(self) -> str:
@@ -99,7 +108,7 @@ class Row(NamedTuple):
     number: str = ""  # what a whole number among the pairs of a feed means
     default: int = 0
     lists: tuple[str, ...] = ("txid",)  # parameters that are split at commas
-    each: tuple[str, ...] = ()  # members whose every item gets a reply of its own
+    each: tuple[str, ...] = ()  # members that get one reply for each item
 
     @property
     def trading(self) -> bool:
@@ -130,28 +139,31 @@ TABLE = {
 INTEGERS = {"reqid", "timeout"}  # parameters of every name
 BOOLEANS = {"reduce_only", "margin", "post_only"}  # parameters of requests
 ACCEPTED = ("ok", "subscribed")
-ENDING = ("error", "unsubscribed")  # a subscription that was accepted
+ENDING = ("error", "unsubscribed")  # statuses that end an accepted subscription
 REFUSING = ("pingStatus", "subscriptionStatus")  # they name no endpoint, but can refuse a request
 DUPLICATE = "Already subscribed"  # answers a pair that is asked for twice, and ends nothing
 
 # Errors that certainly refuse a request (status 1). After any other, a new one too, its fate is
 # unknown (status 3). From https://docs.kraken.com/api/docs/guides/spot-errors and recordings of v1.
 REFUSALS = (
-    r"EGeneral: ?(Invalid arguments(:[^:]*)?|Permission denied|Temporary lockout)|"
+    r"EGeneral: ?(Invalid arguments(:[^:,;]*)?|Permission denied|Temporary lockout)|"
     r"EGeneral: ?Too many requests|Exceeded msg rate|Malformed request|"
     r"EService: ?Market in (cancel_only|post_only) mode|"
     r"E(API|Session): ?(Invalid (key|signature|nonce|token|session)|Rate limit exceeded)|"
-    r"E(Account: ?Invalid permissions(:[^:]*)?|Query: ?Unknown asset pair)|"
+    r"E(Account: ?Invalid permissions(:[^:,;]*)?|Query: ?Unknown asset pair)|"
     r"EOrder: ?(Cannot open (opposing )?position|Invalid (price|order)|Unknown (order|position)|"
     r"Insufficient (margin|funds)|(Order|Cost) minimum not met|Tick size check failed|"
     r"Margin (allowance exceeded|level too low|position size exceeded)|"
     r"(Rate|Domain rate|Orders|Scheduled orders|Positions) limit exceeded|"
     r"Reduce only:(Non-PC|No position exists|Position is closed))|"
     r"(Event|Pair)\(s\) not found|Unsupported event|Subscription name invalid|"
-    r"Currency pair not [^:]*|Reqid field must be [^:]*"
+    r"Currency pair not [^:,;]*|Reqid field must be [^:,;]*"
 )
 # Errors that may pass, anywhere in a text. After the first ones, a service's, an order may be live.
-BROKEN = "EService:(?! ?Market in )|EDatabase:|internal error|timeout|currently unavailable"
+BROKEN = (
+    "EService:(?! ?Market in )|EDatabase:|internal error|(?<!arguments:)timeout|"
+    "currently unavailable"
+)
 LIMITED = "msg rate|rate limit exceeded|too many requests|temporary lockout"
 # A token was refused. Status 75, EX_TEMPFAIL of sysexits.h, says that Kraken could not be asked.
 REJECTED = (
@@ -212,7 +224,7 @@ def build_parser() -> Parser:
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     option = parser.add_argument_group("options; S is in seconds").add_argument
     option("-r", "--raw", action="store_true", help="print only the exchange's messages")
-    option("-q", "--quiet", action="store_true", help="leave out the messages that all is well")
+    option("-q", "--quiet", action="store_true", help="leave out heartbeats and the like")
     option("-C", "--count", metavar="N", type=count, help="stop after N messages of data (never)")
     option("-W", "--max-time", metavar="S", type=seconds, help="stop after S (3; feeds: 0, never)")
     silence = "treat S without a message as a loss; 0: never (%(default)g)"
@@ -327,6 +339,7 @@ class Interruption:
     # It is noted when it comes. It is raised as a Stop only where the client waits, which is in
     # wait() and within "with interruptible:", so that nothing that has arrived is lost.
     stop: Stop | None = None  # the first signal
+    since = 0.0  # when it came
     waiting = False  # for something that any signal cuts short
     writing = False  # a line, which is cut short only when it is stuck
     closing = False  # a connection, which has CLOSE_SECONDS in any case
@@ -349,17 +362,17 @@ class Interruption:
 
     def handle(self, number: int, _frame: object) -> None:
         """Note the first signal; from then on an alarm repeats, which frees a stuck write."""
-        stuck = self.writing and self.stop and number == signal.SIGALRM
+        now = time.monotonic()
         if not self.stop:
-            self.stop = Stop(number)
+            self.stop, self.since = Stop(number), now
             signal.setitimer(signal.ITIMER_REAL, STUCK_SECONDS, STUCK_SECONDS)
-        if self.waiting or stuck:
+        if self.waiting or (self.writing and now >= self.since + STUCK_SECONDS):
             self.waiting = self.writing = False
             raise self.stop
 
     def __enter__(self) -> None:
         self.waiting = not self.closing
-        if self.stop and self.waiting:  # looked for behind the flag, so that none falls between
+        if self.stop and self.waiting:  # after the flag is set, so that no signal is missed
             self.waiting = False
             raise self.stop
 
@@ -387,7 +400,7 @@ interruptible = Interruption()  # a process has one set of signals
 
 
 def read_token(options: argparse.Namespace) -> str:
-    """Return the token, the first line with text of where OPTIONS say, or raise Loss."""
+    """Return the first line with text of the file or command that OPTIONS name, or raise Loss."""
     if options.token_command is not None:
         return token_from_command(options.token_command, options.idle_timeout)
     # The current directory's, as in the original, or else the script's, for cron. One that is
@@ -397,6 +410,7 @@ def read_token(options: argparse.Namespace) -> str:
     if options.token_file is None and absent and "__file__" in globals():
         file = os.path.join(os.path.dirname(os.path.realpath(__file__)), TOKEN_FILE)
     try:
+        "".encode("utf-8-sig")  # imports the codec: an import may swallow what is raised in it
         with interruptible, open(file, encoding="utf-8-sig") as lines:
             return next(filter(None, map(str.strip, lines)))
     except (OSError, ValueError, StopIteration):
@@ -413,7 +427,7 @@ def token_from_command(command: str, limit: float) -> str:
         return next(filter(None, map(str.strip, output.decode().splitlines())))
     except sub.CalledProcessError as error:
         problem = f"ended with status {error.returncode}"
-    except (sub.TimeoutExpired, ValueError, StopIteration):
+    except (OSError, sub.TimeoutExpired, ValueError, StopIteration):
         problem = f"printed no token within {limit:g} seconds"
     raise Loss(f"WebSocket authentication token missing (--token-command {problem})")
 
@@ -444,7 +458,7 @@ class Connection:
     # address that does not answer. OpenSSL is used in this thread only. The socket never blocks:
     # all waiting is in attempt(), and has a deadline. After any Exception the connection is lost.
     sock: Any = None
-    late = 0  # reads in a row after a Stop or the deadline
+    late = 0.0  # when reading after a Stop or the deadline ends
     data, at = b"", 0  # what was read, and how much of it is used
     fresh = False  # whether it was read after the request was sent
     early = False  # whether the latest message began before that
@@ -452,8 +466,7 @@ class Connection:
     def open(self, url: str, limit: float) -> None:
         """Connect to URL within LIMIT seconds, which goes for each message as well, or raise."""
         self.limit, self.deadline = limit, time.monotonic() + limit
-        self.gettimeout = lambda: 0.0  # tells the library not to wait by itself
-        self.settimeout = lambda _seconds: None
+        self.gettimeout = self.settimeout = lambda *_: 0.0  # the library must not wait by itself
         library, host = load_library(), url.split("/")[2]
         import ssl
 
@@ -507,7 +520,7 @@ class Connection:
         """Have the proxy connect to HOST; CREDENTIALS are a name and a password."""
         request = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n"
         if credentials:
-            secret = os.fsencode(":".join(filter(None, credentials)))
+            secret = ":".join(filter(None, credentials)).encode(errors="surrogateescape")
             encoded = b2a_base64(secret, newline=False)
             request += f"Proxy-Authorization: Basic {encoded.decode()}\r\n"
         self.sock.sendall(f"{request}\r\n".encode())  # for which a new socket has room
@@ -516,9 +529,9 @@ class Connection:
             self.fill(1)  # what is behind the answer belongs to TLS
             answer += self.recv(1)
         status = re.match(rb"HTTP/\S+ +(\d+)", answer)
-        if not status or status[1] != b"200":  # its other words may repeat the password
-            words = status[1].decode() if status else "none"
-            raise ConnectionError(f"failed CONNECT via proxy status: {words}")
+        code = status[1].decode() if status else "none"
+        if code != "200":  # the other words of the answer may repeat the password
+            raise ConnectionError(f"failed CONNECT via proxy status: {code}")
 
     def secure(self, host: str) -> None:
         """Begin TLS. The certificate must be HOST's, and from an authority that is trusted."""
@@ -534,12 +547,13 @@ class Connection:
     def attempt(self, operation: Callable[..., Any], *arguments: Any) -> Any:
         """Return what an operation of the socket returns, or raise Stop or ConnectionError."""
         # After a Stop and after the deadline, what has arrived is still read. It may be the answer
-        # to an order. It may also be a flood, and so the number of such reads is limited.
+        # to an order. It may also be a flood, and so the time for such reads is limited.
         while True:
             stopped = interruptible.stop and not interruptible.closing
-            over = stopped or time.monotonic() >= self.deadline
-            self.late = self.late + 1 if over else 0
-            if self.late <= LATE_READS:
+            now = time.monotonic()
+            over = stopped or now >= self.deadline
+            self.late = (self.late or now + LATE_SECONDS) if over else 0.0
+            if not over or now < self.late:
                 try:
                     return operation(*arguments)
                 except self.ssl.SSLWantWriteError:
@@ -578,7 +592,7 @@ class Connection:
         """Read what has arrived: it came before the request, and can't be an answer to it."""
         chunks = [self.data[self.at :]]
         with contextlib.suppress(self.ssl.SSLWantReadError):
-            for _ in range(LATE_READS):
+            for _ in range(64):  # at most a megabyte: it may be a flood
                 chunks.append(self.sock.recv(CHUNK_BYTES))
         self.data, self.at, self.fresh = b"".join(chunks), 0, False
 
@@ -611,7 +625,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection, within CLOSE_SECONDS; the library, too, calls this."""
-        self.deadline, self.late = time.monotonic() + CLOSE_SECONDS, 0
+        self.deadline, self.late = time.monotonic() + CLOSE_SECONDS, 0.0
         interruptible.closing = True
         if self.sock:
             self.ws.close(timeout=CLOSE_SECONDS)  # raises nothing, and does nothing a second time
@@ -676,7 +690,7 @@ class Outcome:
         kind = event.get("event") or ("error" if texts else None)  # a rate limit has no event
         kind, status = ("pingStatus", "ok") if kind == "pong" else (kind, event.get("status"))
         text = texts[0] if texts and isinstance(texts[0], str) else json.dumps((texts or [None])[0])
-        pair, reqid, mine = str(event.get("pair", "")), event.get("reqid"), kind == self.answer
+        pair, reqid, mine = str(event.get("pair") or ""), event.get("reqid"), kind == self.answer
         ended = self.live & {pair} if pair else set(self.live)
         if self.reqid and reqid is not None and str(reqid) != self.reqid:
             pass  # it answers another request; the errors of the exchange's parser have no reqid
@@ -688,7 +702,7 @@ class Outcome:
             text = text if status == "error" else "unsubscribed"
             self.ended.append(f"{pair}: {text}" if pair else text)
             return self.ended[-1]
-        elif self.complete:
+        elif self.complete and self.accepted:
             pass  # the answer stands
         elif kind == "error" or (status == "error" and (mine or kind in REFUSING)):
             self.errors.append(text)
@@ -707,7 +721,7 @@ class Output:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.secrets: dict[bytes, re.Pattern[bytes]] = {}  # the tokens, and how JSON may spell them
-        self.masked: list[bytes] = []  # they, too, but the longest first: one may begin another
+        self.masked: list[bytes] = []  # the same, the longest first: one may begin another
         self.lost = sys.stdout is None  # whether stdout takes no more
 
     def hide(self, token: str) -> None:
@@ -770,7 +784,7 @@ def main(argv: list[str] | None = None) -> int:
     status = run.status(end)
     if sentence := run.sentence(end, status):
         run.output.say(sentence)
-    for number in SIGNALS:  # while the interpreter exits, where it would reset them to deadly
+    for number in SIGNALS:  # Python restores the defaults at its exit: then one would kill it
         signal.signal(number, signal.SIG_IGN)
     return status
 
@@ -898,12 +912,12 @@ class Run:
         words = "; ".join(dict.fromkeys([*outcome.errors, *outcome.ended]))
         later = [BROKEN, *[LIMITED] * self.live, *[REJECTED] * (self.live and command)]
         passing = re.search("|".join(later), words, re.I)
-        if outcome.live and not (passing and self.options.reconnect is not None):
-            if ended:
-                self.output.say(f"{clock()} Subscription ended: {ended}", aside=True)
-        elif outcome.live or outcome.complete:
+        again = passing and self.options.reconnect is not None
+        if again if outcome.live else outcome.complete:
             end = Loss if passing or outcome.ended else Failure
             raise end(self.failed(words, 2 if outcome.ended else 1))
+        if ended:
+            self.output.say(f"{clock()} Subscription ended: {ended}", aside=True)
 
     def failed(self, words: object, stage: int = 2) -> str:
         """Return the original's sentence for what failed, at a stage that was reached."""
@@ -927,10 +941,8 @@ class Run:
     def sentence(self, end: BaseException | None, status: int) -> str:
         """Return what there is to say of a run that END has ended, with an exit status."""
         words = str(end) if isinstance(end, Failure) else f"{type(end).__name__}: {end}"
-        if isinstance(end, Stop):
-            words = self.failed(end)
-        if end is None or end.args[:1] == (signal.SIGPIPE,):
-            words = ""
+        if end is None or isinstance(end, Stop):
+            words = self.failed(end) if end and end.args[0] != signal.SIGPIPE else ""
         if status == UNKNOWN:
             if self.outcome.complete and self.outcome.vague:
                 words = self.failed("; ".join(dict.fromkeys(self.outcome.errors)), 1)
