@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -284,6 +285,28 @@ def test_dead_but_not_silent(client: Client, first: bytes, life: bytes, slow: bo
     client.exchange.script = answer(SUBSCRIBED, then=live)
     result = client.run("ticker", "XBT/USD", "--idle-timeout", "2", "-rq")
     assert result == (1, "", messages_failed("nothing received for 2 seconds"))
+
+
+def test_close_frame_is_awaited(client: Client) -> None:
+    """The client closes, and waits for the exchange to answer that before it hangs up.
+
+    Its clock stands still, for it doesn't wait long.
+    """
+    client.patch("getaddrinfo = socket.getaddrinfo\ntime.monotonic = lambda: 1000.0")
+    waited = []
+
+    def then(peer: Peer) -> None:
+        peer.flush = lambda: None  # type: ignore[method-assign] # it would answer at once
+        while peer.next_event().opcode is not Opcode.CLOSE:
+            pass
+        peer.sock.settimeout(0.2)
+        with contextlib.suppress(socket.timeout):
+            waited.append(peer.sock.recv(1))
+        Peer.flush(peer)
+
+    client.exchange.script = answer(SUBSCRIBED, DATA, then=then)
+    assert client.run("ticker", "XBT/USD", "-rqC1") == (0, f"{DATA}\n", "")
+    assert waited == []
 
 
 def look_at_the_clock(peer: Peer) -> None:
