@@ -80,6 +80,7 @@ def test_usage(client: Client, argv: list[str], words: str) -> None:
     assert [line.split()[0] + " " for line in lines[:5]] == USAGE
     assert lines[0] == f"Usage: {SCRIPT} feed/endpoint [parameters]"
     assert lines[1] == f"Example: {SCRIPT} ticker XBT/USD"
+    assert lines[4] == f"Options: {SCRIPT} --help"
     assert "\n".join(lines[5:]) == words
     assert client.exchange.dialled == []
 

@@ -243,3 +243,13 @@ def test_sizes(size: int, form: int) -> None:
     data = b"".join(build(0x81, text) for text in (b"[1]", b"[2]"))
     data = data[:5] + build(0x81, b"x" * size, form=form) + data[5:]
     assert client_reads(Wire([data])).messages == [b"[1]", b"x" * size, b"[2]"]
+
+
+@pytest.mark.usefixtures("poll")
+def test_within_fragments() -> None:
+    """Between the fragments of a message there may be pings, and no other message."""
+    begun = build(TEXT, b"[1") + build(0x80 | PING, b"within")
+    assert client_reads(Wire([begun + build(0x80 | CONT, b"]")])).messages == [b"[1]"]
+    data = begun + build(0x80 | TEXT, b"[2]")
+    assert client_reads(Wire([data])) == library_reads(Wire([data]))
+    assert client_reads(Wire([data])).messages == []

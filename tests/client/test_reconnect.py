@@ -293,6 +293,10 @@ def test_waits_of_a_running_client(client: Client) -> None:
     lives = [0, 0, 0, 40, 0, 0, 0, 0, 0, 61, 0]
     nominal = [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 0.5, 1]
     set_clock(client, 0)
+    client.environment["https_proxy"] = client.environment["https_proxy"].replace(
+        "127.0.0.1", "localhost"
+    )
+    waited = [0.0]
 
     def then(peer: Peer) -> None:
         peer.sync()
@@ -306,7 +310,12 @@ def test_waits_of_a_running_client(client: Client) -> None:
     for seconds in nominal:
         line = process.read_until("Connecting again").splitlines()[-1]
         assert 0.8 * seconds - 0.05 <= wait(line) <= 1.2 * seconds + 0.05
+        waited.append(waited[-1] + wait(line))
     process.process.kill()
+    dialled = [float(line) for line in (client.folder / "dialled").read_text().split()]
+    for attempt, seconds in enumerate(waited[: len(nominal)]):
+        lived = sum(lives[:attempt])
+        assert dialled[attempt] - dialled[0] >= seconds + lived - 0.05 * attempt
 
 
 def test_spread_of_the_waits(client: Client) -> None:
@@ -475,20 +484,25 @@ def command(pattern: str) -> str:
     )
 
 
-def private(client: Client, token_command: str, *scripts_: Callable[[Peer], None]) -> list[str]:
-    """Run a private feed until it waits for the lockout's end; return what it said."""
+def private(
+    client: Client, token_command: str, *scripts_: Callable[[Peer], None], losses: int = 4
+) -> list[str]:
+    """Run a private feed until it waits for the lockout's end; return what it said.
+
+    Before that there are so many LOSSES: one, and three of the token.
+    """
     set_clock(client, 0, most=60)  # the wait for the lockout's end doesn't pass
     scripts(client, *scripts_)
     argv = ["openOrders", "-q", "--reconnect", "0", "--token-command", token_command]
     process = client.start(*argv)
     out: list[str] = []
     waits = 0
-    while waits < 4 and "960" not in "".join(out):  # a loss, and three of the token
+    while waits < losses and "960" not in "".join(out):
         out += process.read_until("Connecting again").splitlines()
         waits += 1
     assert process.signal(signal.SIGTERM).end() == (0, "", "")
     assert re.fullmatch(LOCKOUT, out[-1])
-    assert waits == 4
+    assert waits == losses
     return out
 
 
@@ -518,6 +532,12 @@ def test_failures_and_rejections(client: Client) -> None:
     """Failures and rejections are counted together."""
     private(client, command("ynyn"), closing(PRIVATE), answer(REJECTED))
     assert (len(client.exchange.received), runs(client)) == (2, 4)
+
+
+def test_session_ended_and_failures(client: Client) -> None:
+    """A session that ended is the first rejection in a row."""
+    private(client, command("ynn"), answer(PRIVATE, REJECTED), losses=3)
+    assert runs(client) == 3
 
 
 @pytest.mark.parametrize("words", ["EGeneral:Temporary lockout", "egeneral: temporary LOCKOUT"])

@@ -17,6 +17,8 @@ from client.common import (
     DATA,
     ERROR,
     FATE,
+    GREETED,
+    ORDER_SHOWN,
     PONG,
     SUBSCRIBED,
     TIMED_OUT,
@@ -25,9 +27,10 @@ from client.common import (
     hang,
     messages_failed,
     request_failed,
+    sent,
     soon,
 )
-from client.scripted import GREETING, HEARTBEAT, Peer, answer, frame
+from client.scripted import GREETING, HEARTBEAT, Peer, Refusal, answer, frame
 from conftest import PATIENCE, Client, Result
 from tools.stops import stop_orders
 
@@ -193,6 +196,41 @@ def test_while_the_request_is_shown(client: Client) -> None:
         assert status == 1
         assert "stopped by" in out + err
     assert client.exchange.received == []
+
+
+def interrupt(client: Client, **numbers: int) -> None:
+    """Let signals hit the client in the midst of writing the lines that hold certain words."""
+    client.patch(
+        "import os\ngetaddrinfo, write = socket.getaddrinfo, os.write\n"
+        "def interrupted(descriptor, line):\n"
+        f"    for words, number in { ({word: int(numbers[word]) for word in numbers}) }.items():\n"
+        "        if words.encode() in line: os.kill(os.getpid(), number)\n"
+        "    return write(descriptor, line)\n"
+        "os.write = interrupted"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGALRM, signal.SIGINT], ids=["limit", "Ctrl-C"])
+def test_in_the_midst_of_a_line(client: Client, number: signal.Signals) -> None:
+    """A signal that comes while the request is shown cuts no line, and nothing is sent."""
+    interrupt(client, addOrder=number)
+    client.exchange.script = answer(ACCEPTED)
+    why = TIMED_OUT if number is signal.SIGALRM else f"stopped by {number.name}"
+    out = GREETED + sent(ORDER_SHOWN) + request_failed(why)
+    assert client.run("addOrder", "pair=XBT/USD", "-W0") == (1, out, "")
+    assert client.exchange.received == []
+
+
+def test_another_in_the_last_line(client: Client) -> None:
+    """A second signal, which comes while the last sentence is written, doesn't cut it."""
+    interrupt(client, Connecting=signal.SIGTERM, stopped=signal.SIGINT)
+    client.exchange.refusals = iter([Refusal(503)])
+    status, out, err = client.run("ticker", "XBT/USD", "--reconnect", "1000")
+    assert (status, out.splitlines(keepends=True)[2:], err) == (
+        1,
+        [connection_failed("stopped by SIGTERM")],
+        "",
+    )
 
 
 def test_ping_stopped(client: Client) -> None:

@@ -359,7 +359,7 @@ def test_error_without_an_event(client: Client, argv: list[str]) -> None:
         '{"errorMessage":"Malformed request","status":"error"}',
         '{"error":"Exceeded msg rate"}',
         '{"event":null,"Error":"Exceeded msg rate"}',
-        '{"event":"error","Error":"Something new","errorMessage":"Malformed request"}',
+        '{"event":"error","Error":null,"errorMessage":"Malformed request"}',
     ],
 )
 def test_other_errors_without_an_event(client: Client, error: str) -> None:
