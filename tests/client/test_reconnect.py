@@ -610,6 +610,19 @@ def test_file_missing_again_and_again(client: Client) -> None:
     assert process.signal(signal.SIGTERM).end() == (0, "", "")
 
 
+def test_command_cannot_be_started(client: Client) -> None:
+    """A token command that the system can't start at a loss is tried again."""
+    client.patch(
+        "import subprocess\ngetaddrinfo, run, calls = socket.getaddrinfo, subprocess.Popen, []\n"
+        "def start(*words, **named):\n    calls.append(1)\n"
+        "    if len(calls) == 2: raise OSError(11, 'no process')\n"
+        "    return run(*words, **named)\nsubprocess.Popen = start"
+    )
+    scripts(client, closing(PRIVATE, DATA), answer(PRIVATE, DATA))
+    argv = ["openOrders", "-rqC2", "--reconnect", "0.01", "--token-command", f"echo {TOKEN}"]
+    assert client.run(*argv)[:2] == (0, f"{DATA}\n{DATA}\n")
+
+
 def test_kraken_could_not_be_asked(client: Client) -> None:
     """A token command that ends with 75 could not ask Kraken: that leads to no lockout."""
     set_clock(client, 0)

@@ -11,6 +11,7 @@ import subprocess
 import pytest
 from websockets.frames import Opcode
 
+import krakenws
 from client.common import (
     ACCEPTED,
     CANCELLED,
@@ -287,13 +288,20 @@ def test_while_exiting(client: Client) -> None:
     assert client.run("ping", "-rqC1") == (0, f"{PONG}\nlate\n", "")
 
 
-def stopped_while_frozen(client: Client, number: signal.Signals, *argv: str, last: bytes) -> Result:
-    """Run an order that stands still while its reply comes, and then a signal."""
+def stopped_while_frozen(
+    client: Client, number: signal.Signals, *argv: str, last: bytes, records: int = 1
+) -> Result:
+    """Run an order that stands still while its reply comes, and then a signal.
+
+    The reply is sent in so many TLS records.
+    """
 
     def then(peer: Peer) -> None:
         client.barrier.wait()
         client.barrier.wait()
-        peer.sock.sendall(last)
+        size = -(-len(last) // records)
+        for at in range(0, len(last), size):
+            peer.sock.sendall(last[at : at + size])
         client.barrier.wait()
 
     client.exchange.script = answer(then=then)
@@ -334,6 +342,30 @@ def test_reply_in_parts(client: Client) -> None:
     parts += frame(large[9:], Opcode.CONT)
     result = stopped_while_frozen(client, signal.SIGTERM, "addOrder", "-W0", last=parts)
     assert result == (0, f"{large}\n", "")
+
+
+def test_reply_in_many_records(client: Client) -> None:
+    """It may also stand behind many records of TLS."""
+    last = frame(HEARTBEAT) * 20 + frame(ACCEPTED)
+    result = stopped_while_frozen(client, signal.SIGTERM, "addOrder", "-W0", last=last, records=100)
+    assert result == (0, f"{ACCEPTED}\n", "")
+
+
+def test_two_alarms_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second alarm cuts no line short; only one that comes when the line is stuck does.
+
+    GNU timeout sends two alarms at once: to the process and to its group.
+    """
+    now = [100.0]
+    interruption = krakenws.Interruption()
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    monkeypatch.setattr("signal.setitimer", lambda *_: None)
+    interruption.writing = True
+    for now[0] in (100.0, 100.001, 100.29):
+        interruption.handle(signal.SIGALRM, None)
+    now[0] = 100.31
+    with pytest.raises(krakenws.Stop):
+        interruption.handle(signal.SIGALRM, None)
 
 
 def test_half_a_reply(client: Client) -> None:

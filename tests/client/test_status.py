@@ -128,6 +128,14 @@ def test_contradiction(client: Client, replies: list[str], status: int) -> None:
     assert client.time_out("addOrder", "-rq", say=replies) == (status, out, err)
 
 
+def test_refused_and_then_broken(client: Client) -> None:
+    """A service that fails behind a refusal leaves the fate unknown: one of them was not ours."""
+    broken = ERROR.replace("EOrder:Insufficient funds", "EService:Busy")
+    result = client.time_out("addOrder", "-rq", say=[ERROR, broken])
+    words = "EOrder:Insufficient funds; EService:Busy"
+    assert result == (3, f"{ERROR}\n{broken}\n", request_failed(words) + FATE)
+
+
 @pytest.mark.parametrize(
     ("argv", "replies", "words"),
     [
@@ -201,6 +209,7 @@ def refusal(words: object) -> dict[str, object]:
 # https://docs.kraken.com/api/docs/guides/spot-errors, and what v1 was seen to say.
 KNOWN = {
     "EGeneral": "Invalid arguments|Invalid arguments:volume|Invalid arguments:close[price]"
+    "|Invalid arguments:timeout"
     "|Permission denied|Temporary lockout|Too many requests",
     "EService": "Market in cancel_only mode|Market in post_only mode",
     "EAPI": "Invalid key|Invalid signature|Invalid nonce|Invalid token|Rate limit exceeded",

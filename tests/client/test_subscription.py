@@ -168,6 +168,15 @@ def test_refused_to_another(client: Client) -> None:
             id="a pair that was given twice",
         ),
         pytest.param(
+            ["openOrders"],
+            [
+                '{"event":"subscriptionStatus","status":"subscribed"}',
+                '{"event":"subscriptionStatus","pair":null,"status":"unsubscribed"}',
+            ],
+            "unsubscribed",
+            id="a private feed, with a pair that is null",
+        ),
+        pytest.param(
             ["ticker", A, "reqid=42"],
             [SUBSCRIBED, status(A, "unsubscribed", reqid=42)],
             f"{A}: unsubscribed",
