@@ -325,12 +325,12 @@ def test_spread_of_the_waits(client: Client) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         client.environment["https_proxy"] = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        process = client.start("ticker", "XBT/USD", "--reconnect", "1000")
+        process = client.start("ticker", "XBT/USD", "--reconnect", "100")
         said = [process.read_until("Connecting again").splitlines() for _ in range(100)]
     process.process.kill()
     waits = [wait(line) for _, line in said]
-    assert 800 <= min(waits) < 860
-    assert 1140 < max(waits) <= 1200
+    assert 80 <= min(waits) < 86
+    assert 114 < max(waits) <= 120
     assert {loss.split()[0] for loss, _ in said} == {NOW}
 
 
