@@ -405,10 +405,11 @@ def read_token(options: argparse.Namespace) -> str:
         return token_from_command(options.token_command, options.idle_timeout)
     # The current directory's, as in the original, or else the script's, for cron. One that is
     # there, or where that can't be seen, isn't passed over: the other may be another account's.
-    name = file = TOKEN_FILE if options.token_file is None else options.token_file
+    name = TOKEN_FILE if options.token_file is None else options.token_file
     absent = not os.path.lexists(name) and os.access(os.curdir, os.X_OK)
-    if options.token_file is None and absent and "__file__" in globals():
-        file = os.path.join(os.path.dirname(os.path.realpath(__file__)), TOKEN_FILE)
+    script = os.path.realpath(globals().get("__file__", "-c"))  # python -c has no __file__
+    beside = os.path.join(os.path.dirname(script), TOKEN_FILE)
+    file = beside if options.token_file is None and absent else name
     try:
         "".encode("utf-8-sig")  # imports the codec: an import may swallow what is raised in it
         with interruptible, open(file, encoding="utf-8-sig") as lines:

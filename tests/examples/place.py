@@ -235,11 +235,11 @@ class Order:
         rows = None
         while True:
             event = self.wait(WAKE_SECONDS)
-            if event.source == name:
-                message = parse(event.line)
-                rows = message[0] if isinstance(message, list) else rows
-                if event.status is not None:
-                    return rows
+            mine = event.source == name
+            message = parse(event.line) if mine else None
+            rows = message[0] if isinstance(message, list) else rows
+            if mine and event.status is not None:
+                return rows
 
     def may_be_traded(self, rows: list[dict[str, Any]]) -> bool:
         """Return whether a recent trade may be this order's: ownTrades shows no userref."""

@@ -103,9 +103,9 @@ class Recording:
             self.append(text)
             if not self.subscribed and SUBSCRIBED in text:
                 self.subscribed = time.monotonic()
-            for line in lines if ERROR in text else ():
-                if ERROR in line:  # one pair of several may be rejected: the others go on
-                    say(f"{now()} {line.decode(errors='backslashreplace')}")
+            # One pair of several may be rejected, while the others go on.
+            for line in [line for line in lines if ERROR in line]:
+                say(f"{now()} {line.decode(errors='backslashreplace')}")
         return bool(chunk)
 
     def stop(self) -> None:
