@@ -474,15 +474,15 @@ class Connection:
         self.ssl: Any = ssl
         # UTF-8 would be checked in pure Python: receive does it. The locks are for many threads.
         self.ws: Any = library.WebSocket(skip_utf8_validation=True, enable_multithread=False)
-        try:  # a private name, for these are the library's own rules for https_proxy and no_proxy
-            proxy, port, credentials = library._url.get_proxy_info(host, True)
-        except (TypeError, ValueError):  # whose words would show a part of the password
+        try:
+            proxy = find_proxy(host)
+            self.dial(*((proxy.hostname, proxy.port or 80) if proxy else (host, 443)))
+        except ValueError:  # its words would show a part of the password
             raise ConnectionError("https_proxy is not of the form http://host:port") from None
-        self.dial(proxy or host, (port or 80) if proxy else 443)
         for option in library.DEFAULT_SOCKET_OPTION:  # keepalive, which --idle-timeout 0 needs
             self.sock.setsockopt(*option)
         if proxy:
-            self.tunnel(host, credentials)
+            self.tunnel(host, proxy)
         self.secure(host)
         try:
             self.ws.connect(url, socket=self, redirect_limit=0)
@@ -517,11 +517,14 @@ class Connection:
         self.sock = ends[0]
         self.sock.setblocking(False)
 
-    def tunnel(self, host: str, credentials: tuple[str, str] | None) -> None:
-        """Have the proxy connect to HOST; CREDENTIALS are a name and a password."""
+    def tunnel(self, host: str, proxy: Any) -> None:
+        """Have the proxy connect to HOST."""
+        from urllib.parse import unquote
+
         request = f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n"
-        if credentials:
-            secret = ":".join(filter(None, credentials)).encode(errors="surrogateescape")
+        if proxy.username:
+            words = unquote(":".join(filter(None, (proxy.username, proxy.password))))
+            secret = words.encode(errors="surrogateescape")
             encoded = b2a_base64(secret, newline=False)
             request += f"Proxy-Authorization: Basic {encoded.decode()}\r\n"
         self.sock.sendall(f"{request}\r\n".encode())  # for which a new socket has room
@@ -632,6 +635,20 @@ class Connection:
             self.ws.close(timeout=CLOSE_SECONDS)  # raises nothing, and does nothing a second time
             self.sock.close()
         interruptible.closing = False
+
+
+def find_proxy(host: str) -> Any:
+    """Return the URL in https_proxy, or None if it is not for HOST: websocket-client's rules."""
+    from urllib.parse import urlsplit
+
+    def variable(name: str) -> str:
+        return os.environ.get(name, os.environ.get(name.upper(), "")).replace(" ", "")
+
+    exempt = [name.lstrip(".") for name in variable("no_proxy").split(",") if name]
+    if "*" in exempt or any(f".{host}".endswith(f".{name}") for name in exempt):
+        return None
+    proxy = urlsplit(variable("https_proxy"))
+    return proxy if proxy.hostname else None
 
 
 def first_to_answer(addresses: list[Any], deadline: float) -> socket.socket:
