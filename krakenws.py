@@ -379,8 +379,8 @@ class Interruption:
     def __exit__(self, *_: object) -> None:
         self.waiting = False
 
-    def wait(self, until: float, number: int = -1, event: int = select.POLLIN) -> bool:
-        """Return whether descriptor NUMBER is ready for EVENT by UNTIL, or raise Stop."""
+    def wait(self, until: float, number: int = -1, event: int = select.POLLIN) -> None:
+        """Wait until descriptor NUMBER is ready for EVENT, or UNTIL is over; or raise Stop."""
         left, ready = 1.0, {}
         if number >= 0:
             self.poll.register(number, event)
@@ -393,7 +393,6 @@ class Interruption:
                 self.handle(signal.SIGPIPE, None)
         if number >= 0:
             self.poll.unregister(number)
-        return number in ready
 
 
 interruptible = Interruption()  # a process has one set of signals
@@ -436,7 +435,7 @@ def token_from_command(command: str, limit: float) -> str:
 def load_library() -> Any:
     """Return websocket-client, or raise Failure. No later import can end a feed."""
     try:
-        import ssl  # noqa: F401 - for later, as what it needs
+        import ssl  # noqa: F401 - so that its failure is told here, too
 
         import websocket
         from websocket import WebSocketTimeoutException  # noqa: F401 - PyPI's "websocket" has none
@@ -465,7 +464,7 @@ class Connection:
     early = False  # whether the latest message began before that
 
     def open(self, url: str, limit: float) -> None:
-        """Connect to URL within LIMIT seconds, which goes for each message as well, or raise."""
+        """Connect to URL, or raise. LIMIT, in seconds, is for this and for each later message."""
         self.limit, self.deadline = limit, time.monotonic() + limit
         self.gettimeout = self.settimeout = lambda *_: 0.0  # the library must not wait by itself
         library, host = load_library(), url.split("/")[2]
@@ -669,7 +668,7 @@ def first_to_answer(addresses: list[Any], deadline: float) -> socket.socket:
 
 
 def is_silence(error: object) -> bool:
-    """Return whether an address has not answered in time: the system's own limit has a number."""
+    """Return whether our time for an address was over. A timeout of the system has an errno."""
     return isinstance(error, socket.timeout) and not error.errno
 
 
@@ -698,7 +697,7 @@ class Outcome:
         self.complete = False  # whether every reply that is due has come
         self.errors: list[str] = []  # what refused it
         self.vague = False  # whether an error does not certainly refuse a request
-        self.contradicted = False  # whether a reply too many denies another
+        self.contradicted = False  # whether surplus replies contradict each other
         self.live: set[str] = set()  # the pairs subscribed to; "" on a private feed
         self.ended: list[str] = []  # what ended a subscription that was accepted
 
